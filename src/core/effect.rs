@@ -1,0 +1,126 @@
+//! What the state machine wants done. The shell executes effects, each within the limits of its
+//! class, and answers with [`crate::core::Event::Done`] under the effect's id.
+
+use crate::core::event::EffectId;
+use crate::model::{ContainerKey, ImageDigest, TaskArn, TaskId, TaskSpec, TaskStateChange};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One thing to do. `Arc<TaskSpec>` is shared with the state: an effect carries all it needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write the task's progress (and its spec where it is new) before any other effect of this
+    /// step is begun. Not answered.
+    Persist(TaskId),
+    /// Forget the task in the store. Not answered.
+    Forget(TaskId),
+    /// Everything below: begun after the step was persisted, answered by id.
+    Run {
+        /// Answered under this id.
+        id: EffectId,
+        /// The longest it may take; then the shell answers with a failure of its own.
+        deadline: Duration,
+        /// What to do.
+        action: Action,
+    },
+}
+
+/// An effect that is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Find the digest of a container's image.
+    Resolve {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Which container.
+        container: ContainerKey,
+    },
+    /// Fetch and unpack a container's image.
+    Pull {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Which container.
+        container: ContainerKey,
+        /// Resolved digest; `None` takes whatever the name means.
+        digest: Option<ImageDigest>,
+    },
+    /// Make what all containers of the task share: cgroup, directories.
+    PrepareTask {
+        /// The task.
+        spec: Arc<TaskSpec>,
+    },
+    /// Make the container, its network and its process, not yet started. Safe to repeat.
+    Create {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// Which container.
+        container: ContainerKey,
+    },
+    /// Start the process, and from then on watch for its end.
+    Start {
+        /// Which container.
+        container: ContainerKey,
+        /// Its task.
+        arn: TaskArn,
+    },
+    /// Send the container's stop signal.
+    Signal {
+        /// Which container.
+        container: ContainerKey,
+        /// Its task.
+        arn: TaskArn,
+    },
+    /// Send SIGKILL to all of the container's processes.
+    Kill {
+        /// Which container.
+        container: ContainerKey,
+        /// Its task.
+        arn: TaskArn,
+    },
+    /// The process has ended: give back its shim, network and ports, but keep its record and
+    /// files until the task is cleaned up. Safe to repeat.
+    Release {
+        /// Which container.
+        container: ContainerKey,
+        /// Its task.
+        spec: Arc<TaskSpec>,
+    },
+    /// Remove all that is left of a stopped task: records, snapshots, volumes, cgroup,
+    /// directories. Safe to repeat.
+    RemoveTask {
+        /// The task.
+        spec: Arc<TaskSpec>,
+    },
+    /// Tell the control plane. Retried inside for as long as it takes; reports of one task are
+    /// issued one at a time.
+    Report(TaskStateChange),
+}
+
+/// Effects of one class share a limit on how many run at once, so that a stop always gets through
+/// however many pulls hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EffectClass {
+    /// Registry and unpacking.
+    Pull,
+    /// Making and starting.
+    Launch,
+    /// Stopping.
+    Stop,
+    /// Cleaning up.
+    Cleanup,
+    /// Telling the control plane.
+    Report,
+}
+
+impl Action {
+    /// The class that limits it.
+    pub fn class(&self) -> EffectClass {
+        match self {
+            Self::Resolve { .. } | Self::Pull { .. } => EffectClass::Pull,
+            Self::PrepareTask { .. } | Self::Create { .. } | Self::Start { .. } => EffectClass::Launch,
+            Self::Signal { .. } | Self::Kill { .. } | Self::Release { .. } => EffectClass::Stop,
+            Self::RemoveTask { .. } => EffectClass::Cleanup,
+            Self::Report(_) => EffectClass::Report,
+        }
+    }
+}

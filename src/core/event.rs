@@ -1,0 +1,141 @@
+//! What the state machine is told. An event says what was seen; the core decides what it means.
+
+use crate::model::{
+    ContainerAddress, ContainerKey, DesiredStatus, ExitRecord, ImageDigest, ResolvedImage, StopReason,
+    TaskArn, TaskId, TaskProgress, TaskSpec, Wall,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Identifies one effect until its completion came back. Unique within one life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectId(pub u64);
+
+/// Everything that can happen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The control plane wants a task in a state. For a task already known only the desired status
+    /// counts, and only forward.
+    TaskWanted {
+        /// The task.
+        spec: Arc<TaskSpec>,
+        /// RUNNING or STOPPED.
+        desired: DesiredStatus,
+    },
+    /// A task that can't be run at all: it is reported STOPPED with the reason and forgotten.
+    TaskRejected {
+        /// The task.
+        arn: TaskArn,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// A task from the store, at start, before anything else.
+    TaskRestored {
+        /// What was asked.
+        spec: Arc<TaskSpec>,
+        /// What had become of it.
+        progress: TaskProgress,
+    },
+    /// All that the runtime really holds, asked after everything was restored and again whenever
+    /// events may have been lost. A touched container that is missing here is gone.
+    Reconciled {
+        /// By runtime identity.
+        containers: BTreeMap<ContainerKey, Observed>,
+        /// The newest effect that had been issued when the runtime was asked: what was begun later
+        /// may be missing here and still be there.
+        as_of: EffectId,
+    },
+    /// A process ended.
+    Exited {
+        /// The container.
+        container: ContainerKey,
+        /// How.
+        exit: ExitRecord,
+        /// The kernel killed it for memory.
+        oom_killed: bool,
+    },
+    /// An effect came to its end.
+    Done {
+        /// Which.
+        id: EffectId,
+        /// With what.
+        outcome: Outcome,
+    },
+    /// Time passed: sent no later than [`crate::core::State::next_deadline`].
+    Tick,
+}
+
+/// What the runtime holds of one container.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observed {
+    /// A container record, perhaps with a process that was never started.
+    Created,
+    /// A process.
+    Running,
+    /// A process that has ended.
+    Exited(ExitRecord),
+}
+
+/// How an effect ended. Every [`crate::core::Effect`] that is answered is answered once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// [`crate::core::Effect::Resolve`]
+    Resolved(Result<ResolvedImage, PullFailure>),
+    /// [`crate::core::Effect::Pull`]: the image's id.
+    Pulled(Result<ImageDigest, PullFailure>),
+    /// [`crate::core::Effect::PrepareTask`]
+    TaskPrepared(Result<(), StopReason>),
+    /// [`crate::core::Effect::Create`]
+    Created(Result<CreatedContainer, StopReason>),
+    /// [`crate::core::Effect::Start`]: when it started.
+    Started(Result<Wall, StopReason>),
+    /// [`crate::core::Effect::Signal`], [`crate::core::Effect::Kill`]: delivered, or there was
+    /// nothing left to deliver it to.
+    Signalled(Result<(), StopReason>),
+    /// [`crate::core::Effect::Release`]
+    Released(Result<(), StopReason>),
+    /// [`crate::core::Effect::RemoveTask`]
+    TaskRemoved(Result<(), StopReason>),
+    /// [`crate::core::Effect::Report`]
+    Reported(ReportOutcome),
+}
+
+/// A pull or a look-up that failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PullFailure {
+    /// What to report.
+    pub reason: StopReason,
+    /// A local image of that name exists and may serve (pull behaviour `default`).
+    pub local_serves: bool,
+}
+
+/// What creating a container gave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreatedContainer {
+    /// When.
+    pub at: Wall,
+    /// Its address and ports.
+    pub address: ContainerAddress,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// The control plane has it.
+    Accepted,
+    /// The control plane will never take it; it is dropped.
+    Refused,
+}
+
+/// A task that an event concerns, where it concerns one.
+impl Event {
+    /// The task this event names.
+    pub fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::TaskWanted { spec, .. } | Self::TaskRestored { spec, .. } => Some(spec.id()),
+            Self::TaskRejected { arn, .. } => Some(arn.id()),
+            Self::Exited { container, .. } => Some(container.task.clone()),
+            Self::Reconciled { .. } | Self::Done { .. } | Self::Tick => None,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Plain data in the field's own words: what a task is, what may be known about it and what is
+//! reported of it.
+//!
+//! Everything else speaks in these types: `core` decides over them, the adapters translate them to
+//! and from their own wires. Nothing here does I/O, knows tokio or derives serde: wire types live in
+//! `control` and `local`, stored records in `store`, and each conversion is written out.
+
+pub mod container;
+pub mod credentials;
+pub mod ids;
+pub mod image;
+pub mod network;
+pub mod progress;
+pub mod report;
+pub mod resources;
+pub mod status;
+pub mod task;
+pub mod time;
+
+pub use container::{
+    ContainerSpec, Dependency, DependencyCondition, DockerConfig, LogDriver, MountPoint, PortMapping,
+    PortRange, VolumeFrom,
+};
+pub use credentials::{CredentialsId, RoleCredentials};
+pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
+pub use image::{ImageDigest, RegistryAuth, ResolvedImage};
+pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
+pub use progress::{ContainerProgress, ExitRecord, StopReason, TaskProgress};
+pub use report::{ContainerChange, TaskStateChange};
+pub use resources::{HostResources, ResourceClaim};
+pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
+pub use task::{TaskSpec, VolumeSource, VolumeSpec};
+pub use time::{Mono, Now, Wall};

@@ -1,0 +1,121 @@
+//! What the control plane asked of a task.
+
+use crate::model::container::ContainerSpec;
+use crate::model::credentials::CredentialsId;
+use crate::model::ids::{ContainerId, ContainerKey, TaskArn, TaskId};
+use crate::model::network::{NetworkMode, Protocol};
+use crate::model::resources::ResourceClaim;
+
+/// A task as the control plane described it. Never changes once it was taken; what happens to it
+/// is [`crate::model::TaskProgress`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSpec {
+    /// Its ARN.
+    pub arn: TaskArn,
+    /// Task definition family.
+    pub family: String,
+    /// Task definition revision.
+    pub version: String,
+    /// Network mode.
+    pub network_mode: NetworkMode,
+    /// Task CPU limit in units (1024 to a vCPU), as a quota; `None` is no limit.
+    pub cpu: Option<u64>,
+    /// Task memory limit in MiB; `None` is no limit.
+    pub memory_mib: Option<u64>,
+    /// Containers, in the order of the payload; at least one, names unique.
+    pub containers: Vec<ContainerSpec>,
+    /// Volumes by name.
+    pub volumes: Vec<VolumeSpec>,
+    /// `EC2`, `EXTERNAL`...; empty where not said.
+    pub launch_type: String,
+    /// Service, where a service started it.
+    pub service_name: String,
+    /// Id of the task role's credentials.
+    pub task_role: Option<CredentialsId>,
+    /// Id of the execution role's credentials.
+    pub execution_role: Option<CredentialsId>,
+}
+
+/// A volume of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Name.
+    pub name: String,
+    /// What backs it.
+    pub source: VolumeSource,
+}
+
+/// What backs a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A directory of the host.
+    HostPath(String),
+    /// A directory that lives as long as the task.
+    Task,
+}
+
+impl TaskSpec {
+    /// Its id.
+    pub fn id(&self) -> TaskId {
+        self.arn.id()
+    }
+
+    /// The container of that name.
+    pub fn container(&self, name: &str) -> Option<&ContainerSpec> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+
+    /// The key of a container.
+    pub fn key(&self, name: &str) -> ContainerKey {
+        ContainerKey { task: self.id(), name: name.to_owned() }
+    }
+
+    /// The runtime id of a container.
+    pub fn container_id(&self, name: &str) -> ContainerId {
+        ContainerId::derive(&self.arn, name)
+    }
+
+    /// The name Docker would have shown: `ecs-<family>-<revision>-<name>-<hex>`.
+    pub fn docker_name(&self, name: &str) -> String {
+        let plain: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let id = self.container_id(name);
+        let tail = id.as_str().get(44..).unwrap_or_default();
+        format!("ecs-{}-{}-{plain}-{tail}", self.family, self.version)
+    }
+
+    /// What the task takes of the host: its own limits, or the sum of its containers'
+    /// (`memoryReservation` of the host config before the hard limit), and its fixed host ports.
+    pub fn claim(&self) -> ResourceClaim {
+        let mut claim = ResourceClaim {
+            cpu: self.cpu.unwrap_or_else(|| self.containers.iter().map(|c| c.cpu_shares).sum()),
+            memory_mib: self
+                .memory_mib
+                .unwrap_or_else(|| self.containers.iter().map(ContainerSpec::memory_claim_mib).sum()),
+            ..ResourceClaim::default()
+        };
+        // In host mode a mapping names the port that the process itself will take.
+        let host = self.network_mode == NetworkMode::Host;
+        for mapping in self.containers.iter().flat_map(|c| &c.ports) {
+            let port =
+                if host && mapping.host_port == 0 { mapping.container.first } else { mapping.host_port };
+            if port != 0 && self.network_mode != NetworkMode::None {
+                match mapping.protocol {
+                    Protocol::Tcp => claim.tcp.insert(port),
+                    Protocol::Udp => claim.udp.insert(port),
+                };
+            }
+        }
+        claim
+    }
+}
+
+impl ContainerSpec {
+    /// MiB that this container adds to its task's claim.
+    fn memory_claim_mib(&self) -> u64 {
+        let reserved = self.docker.host_config.get("memoryreservation").and_then(|v| v.as_u64());
+        match reserved {
+            Some(bytes) if bytes > 0 => bytes / (1024 * 1024),
+            _ => self.memory_mib,
+        }
+    }
+}

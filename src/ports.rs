@@ -1,0 +1,219 @@
+//! The narrow traits by which the engine reaches the world, in model terms. Adapters implement
+//! them; `app` puts one of each together; tests put doubles in their place.
+//!
+//! Every call may be made again after a crash, so every call that makes something takes what it
+//! finds already made as its own (ids are derived, never random), and every call that removes
+//! something takes "not there" as success.
+
+use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
+use crate::model::{
+    ContainerAddress, ContainerId, ContainerKey, ExitRecord, ImageDigest, ResolvedImage, StopReason, TaskArn,
+    TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
+};
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Images: the registry on one side, the unpacked snapshots on the other.
+pub trait Images: Send + Sync {
+    /// The digest that an image name stands for, by the configured pull behaviour.
+    fn resolve<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>>;
+    /// Fetches and unpacks. Answers the image's id: the digest of its configuration.
+    /// With `digest` the content of exactly that digest is fetched, and `image` names it after.
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        digest: Option<&'a ImageDigest>,
+    ) -> BoxFuture<'a, Result<ImageDigest, PullFailure>>;
+}
+
+/// Containers and their processes.
+pub trait Containers: Send + Sync {
+    /// Makes the container and its process, not started. The image must be unpacked.
+    fn create<'a>(&'a self, plan: &'a CreatePlan) -> BoxFuture<'a, Result<Wall, StopReason>>;
+    /// Starts the process; answers when that was. A process already started is fine.
+    fn start<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>>;
+    /// Resolves when the process ended; survives reconnects. `None` where there is no process.
+    fn wait<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Option<ContainerExit>>;
+    /// Sends the stop signal of the image (SIGTERM where it names none).
+    fn signal<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// Sends SIGKILL to every process of the container.
+    fn kill<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// Gives back the ended process: its shim, its mounts. Record and snapshot stay.
+    fn release<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// Removes record and snapshot.
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// All containers of this agent that the runtime holds.
+    fn list(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, Observed>, StopReason>>;
+    /// Resolves when events may have been lost (the runtime went away and is back): list again.
+    fn relist_due(&self) -> BoxFuture<'_, ()>;
+}
+
+/// How a process ended, as the runtime saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerExit {
+    /// Code and time.
+    pub exit: ExitRecord,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
+}
+
+/// All that making a container needs.
+#[derive(Debug, Clone)]
+pub struct CreatePlan {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// Name of the container within it.
+    pub name: String,
+    /// Its runtime id.
+    pub id: ContainerId,
+    /// Its network.
+    pub network: NetworkAttachment,
+    /// cgroup of the container, relative to the cgroup root, such as `/ecs/<task>/<container id>`.
+    pub cgroup: String,
+    /// Directories of volumes, by volume name.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// A directory of its own for generated files (hosts, resolv.conf, hostname, logs).
+    pub directory: PathBuf,
+    /// Environment that the agent adds; what the task definition says wins.
+    pub agent_environment: BTreeMap<String, String>,
+    /// Labels `com.amazonaws.ecs.*`; they win over the task definition's.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a container is attached to the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkAttachment {
+    /// The host's own namespace.
+    Host,
+    /// A pinned namespace.
+    Namespace {
+        /// File that pins it.
+        path: PathBuf,
+        /// Address in it; `None` for loopback only.
+        ipv4: Option<Ipv4Addr>,
+    },
+}
+
+/// Networks of containers.
+pub trait Networks: Send + Sync {
+    /// Attaches a container by its task's mode: makes and pins its namespace, takes an address,
+    /// reserves and maps its host ports. What was recorded before (`known`) is kept as it is.
+    fn attach<'a>(
+        &'a self,
+        spec: &'a TaskSpec,
+        container: &'a str,
+        known: &'a ContainerAddress,
+    ) -> BoxFuture<'a, Result<(NetworkAttachment, ContainerAddress), StopReason>>;
+    /// Gives back namespace, address, mappings and reserved ports. Collects errors and goes on.
+    fn detach<'a>(&'a self, spec: &'a TaskSpec, container: &'a str) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// After a restart: takes the recorded addresses and ports of live containers as its own and
+    /// removes whatever of ours belongs to none of them.
+    fn restore<'a>(
+        &'a self,
+        live: Vec<(ContainerKey, ContainerAddress)>,
+    ) -> BoxFuture<'a, Result<(), StopReason>>;
+}
+
+/// cgroups of tasks.
+pub trait Cgroups: Send + Sync {
+    /// Makes the task's cgroup and (re)applies its limits.
+    fn prepare(&self, spec: &TaskSpec) -> Result<(), StopReason>;
+    /// Path of a container's cgroup for the OCI spec.
+    fn container_path(&self, task: &TaskId, container: &ContainerId) -> String;
+    /// Removes the task's cgroup.
+    fn remove(&self, task: &TaskId) -> Result<(), StopReason>;
+}
+
+/// The durable state. Calls block: the engine gives them a thread.
+pub trait Store: Send + Sync {
+    /// Everything, at start. Records that can't be read are set aside, counted and left out.
+    ///
+    /// # Errors
+    /// Only where the store as a whole can't be read.
+    fn load(&self) -> Result<Loaded, StoreError>;
+    /// One transaction: durable when it returns.
+    ///
+    /// # Errors
+    /// Where it could not be made durable; nothing of it was written.
+    fn commit(&self, changes: &[StoreChange]) -> Result<(), StoreError>;
+}
+
+/// One change in a transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoreChange {
+    /// What was asked: the task as the control plane wrote it, without credentials.
+    PutTask {
+        /// Task id.
+        id: TaskId,
+        /// The control plane's JSON, as `control` re-reads it.
+        source: Arc<str>,
+    },
+    /// What became of it.
+    PutProgress {
+        /// Task id.
+        id: TaskId,
+        /// Whole progress.
+        progress: TaskProgress,
+    },
+    /// Remove the task and its progress.
+    RemoveTask(TaskId),
+    /// Set a value of the agent itself (container instance ARN, cluster, ...).
+    PutMeta(&'static str, String),
+}
+
+/// What the store held.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// Task source and progress by id; a task whose progress was unreadable has none.
+    pub tasks: Vec<(TaskId, Arc<str>, Option<TaskProgress>)>,
+    /// Values of the agent itself.
+    pub meta: BTreeMap<String, String>,
+    /// Records that could not be read and were set aside.
+    pub quarantined: usize,
+}
+
+/// The store failed.
+#[derive(Debug, thiserror::Error)]
+#[error("state store {path}: {message}")]
+pub struct StoreError {
+    /// The file.
+    pub path: PathBuf,
+    /// What happened.
+    pub message: String,
+}
+
+impl StoreError {
+    /// Puts an error together.
+    pub fn new(path: &Path, message: impl std::fmt::Display) -> Self {
+        Self { path: path.to_owned(), message: message.to_string() }
+    }
+}
+
+/// The control plane, for state changes.
+pub trait Reporter: Send + Sync {
+    /// Sends one change, retrying for as long as it takes.
+    fn submit<'a>(&'a self, change: &'a TaskStateChange) -> BoxFuture<'a, ReportOutcome>;
+}
+
+/// Turns the stored form of a task back into its spec.
+pub trait TaskDecoder: Send + Sync {
+    /// Decodes what [`StoreChange::PutTask`] stored.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the log.
+    fn decode(&self, source: &str) -> Result<TaskSpec, String>;
+}
+
+/// Environment and labels that the agent adds to each container of a task.
+pub trait AgentFacts: Send + Sync {
+    /// Environment for one container.
+    fn environment(&self, spec: &TaskSpec, container: &str) -> BTreeMap<String, String>;
+    /// Labels for one container.
+    fn labels(&self, arn: &TaskArn, spec: &TaskSpec, container: &str) -> BTreeMap<String, String>;
+}
+
+/// What became of an effect's created container, for the engine.
+pub type CreateResult = Result<CreatedContainer, StopReason>;

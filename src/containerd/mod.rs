@@ -1,1 +1,3 @@
-//! See the table in the crate's front page.
+//! containerd over gRPC: images, snapshots, containers, processes.
+pub mod connection;
+pub use connection::{ConnectError, Connection};

@@ -1,5 +1,256 @@
-//! The pure state machine.
+//! THE PURE STATE MACHINE: what is known of every task, and what follows from it.
+//!
+//! [`State::step`] takes one [`Event`] and the time, and answers the [`Effect`]s to carry out. It is
+//! synchronous and deterministic: no clock, no randomness, no I/O, no runtime. The shell (`engine`)
+//! owns the one `State`, executes effects and feeds back what came of them.
+//!
+//! ```text
+//!   container:  NONE ─resolve─> MANIFEST_PULLED ─pull─> PULLED ─create─> CREATED ─start─> RUNNING ─exit─┐
+//!                 └──────────┴───── stop, or a failure ───────┴─────────────┴───────────────────────> STOPPED
+//!   task:       the least advanced of its containers
+//! ```
+//!
+//! It is level-triggered. An event changes what is known; [`plan`] then looks at each container, at
+//! what is known, wanted and under way, and asks for what is missing. So an event that is lost,
+//! repeated or late changes nothing in the end: a [`Event::Reconciled`] from what the runtime really
+//! holds leads to the same place. Every effect under way has a deadline of its own here too: a
+//! completion that never comes is an error like another.
+//!
+//! Invariants (held by tests/properties.rs):
+//! a known status never goes back; resources in use are the sum over admitted tasks; after a step
+//! nothing that fits is waiting; STOPPED is reported only after every container that ran has an
+//! observed exit (or was given up after every escalation); a stop always escalates; a crash anywhere
+//! leads to the same last report; nothing is left after clean-up; losing or repeating events, then
+//! reconciling, converges; a stop that arrives before the start wins.
+
 pub mod effect;
 pub mod event;
+
+mod admission;
+mod container;
+mod depends;
+mod outcome;
+mod plan;
+mod reconcile;
+mod report;
+mod stop;
+mod task;
+
+pub use depends::{DependencyError, check_graph};
 pub use effect::{Action, Effect, EffectClass};
 pub use event::{CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome};
+pub use task::Task;
+
+use crate::model::{
+    ContainerKey, DesiredStatus, HostResources, Mono, Now, TaskArn, TaskId, TaskProgress, TaskSpec,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the operator decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// What tasks may use of the host.
+    pub host: HostResources,
+    /// From stop signal to SIGKILL where the container names no timeout.
+    pub stop_timeout: Duration,
+    /// From the end of a task to its clean-up.
+    pub cleanup_wait: Duration,
+    /// A pull that fails stops the task even where the container is not essential (pull behaviours
+    /// `always` and `once`).
+    pub pull_failure_stops_task: bool,
+}
+
+/// All that is known. One owner, the engine.
+#[derive(Debug, Clone)]
+pub struct State {
+    rules: Rules,
+    tasks: BTreeMap<TaskId, Task>,
+    /// Tasks that wait for resources, in order of arrival.
+    queue: VecDeque<TaskId>,
+    /// Effects under way that concern one task.
+    pending: BTreeMap<EffectId, Pending>,
+    last_effect: EffectId,
+    /// Restored tasks wait until the runtime was asked what it holds.
+    reconciled: bool,
+}
+
+/// Whose effect it is.
+#[derive(Debug, Clone, PartialEq)]
+struct Pending {
+    task: TaskId,
+    /// `None` for what concerns the whole task.
+    container: Option<String>,
+}
+
+/// One step under construction: what it wants done.
+#[derive(Debug, Default)]
+struct Step {
+    persist: BTreeSet<TaskId>,
+    forget: Vec<TaskId>,
+    run: Vec<Effect>,
+}
+
+impl State {
+    /// Nothing known yet.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            tasks: BTreeMap::new(),
+            queue: VecDeque::new(),
+            pending: BTreeMap::new(),
+            last_effect: EffectId(0),
+            reconciled: true,
+        }
+    }
+
+    /// Takes one event and answers what is to be done. Everything to persist comes first.
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Effect> {
+        let mut step = Step::default();
+        match event {
+            Event::TaskWanted { spec, desired } => self.wanted(spec, desired, now, &mut step),
+            Event::TaskRejected { arn, reason } => self.rejected(arn, reason, now, &mut step),
+            Event::TaskRestored { spec, progress } => self.restored(spec, progress),
+            Event::Reconciled { containers, as_of } => self.reconcile(&containers, as_of, now, &mut step),
+            Event::Exited { container, exit, oom_killed } => {
+                self.with_container(&container, |rules, task, name| {
+                    task.container_exited(name, exit, oom_killed, rules, now);
+                });
+                self.advance(&container.task, now, &mut step);
+            }
+            Event::Done { id, outcome } => self.done(id, outcome, now, &mut step),
+            Event::Tick => self.tick(now, &mut step),
+        }
+        self.admit(now, &mut step);
+        step.into_effects()
+    }
+
+    /// When [`Event::Tick`] is due, at the latest; `None` where nothing waits for time.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        // Until the runtime was asked nothing is decided, so nothing is due.
+        self.tasks.values().filter(|_| self.reconciled).filter_map(Task::next_deadline).min()
+    }
+
+    /// The newest effect that was asked for; what a look at the runtime begun now can know of.
+    pub fn last_effect(&self) -> EffectId {
+        self.last_effect
+    }
+
+    /// Every task known, by id.
+    pub fn tasks(&self) -> &BTreeMap<TaskId, Task> {
+        &self.tasks
+    }
+
+    /// The task of that id.
+    pub fn task(&self, id: &TaskId) -> Option<&Task> {
+        self.tasks.get(id)
+    }
+
+    /// Tasks that wait for resources, in order.
+    pub fn queue(&self) -> impl Iterator<Item = &TaskId> {
+        self.queue.iter()
+    }
+
+    fn wanted(&mut self, spec: Arc<TaskSpec>, desired: DesiredStatus, now: Now, step: &mut Step) {
+        let id = spec.id();
+        if let Some(task) = self.tasks.get_mut(&id) {
+            if desired > task.progress.desired {
+                task.progress.desired = desired;
+                step.persist.insert(id.clone());
+            }
+        } else {
+            let mut task = Task::new(spec);
+            task.progress.desired = desired;
+            if desired == DesiredStatus::Running {
+                // Whatever can't be run at all is known before anything is begun.
+                if let Err(error) = check_graph(&task.spec) {
+                    task.give_up(&error.to_string(), now);
+                } else {
+                    self.queue.push_back(id.clone());
+                }
+            }
+            step.persist.insert(id.clone());
+            self.tasks.insert(id.clone(), task);
+        }
+        self.advance(&id, now, step);
+    }
+
+    fn rejected(&mut self, arn: TaskArn, reason: String, now: Now, step: &mut Step) {
+        let id = arn.id();
+        if self.tasks.contains_key(&id) {
+            return;
+        }
+        let mut task = Task::nameless(arn);
+        task.give_up(&reason, now);
+        self.tasks.insert(id.clone(), task);
+        self.advance(&id, now, step);
+    }
+
+    fn restored(&mut self, spec: Arc<TaskSpec>, progress: TaskProgress) {
+        let id = spec.id();
+        let task = Task::restored(spec, progress);
+        if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
+            self.queue.push_back(id.clone());
+        }
+        self.tasks.insert(id, task);
+        self.reconciled = false;
+    }
+
+    fn tick(&mut self, now: Now, step: &mut Step) {
+        let due: Vec<TaskId> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.next_deadline().is_some_and(|at| at <= now.mono))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            self.expire(&id, now, step);
+            self.advance(&id, now, step);
+        }
+    }
+
+    /// Effects under way whose answer is overdue have failed.
+    fn expire(&mut self, id: &TaskId, now: Now, step: &mut Step) {
+        let overdue = self.tasks.get(id).map(|task| task.overdue(now)).unwrap_or_default();
+        for (effect, outcome) in overdue {
+            self.done(effect, outcome, now, step);
+        }
+    }
+
+    /// Lets a container's task learn something.
+    fn with_container(&mut self, key: &ContainerKey, learn: impl FnOnce(&Rules, &mut Task, &str)) {
+        if let Some(task) = self.tasks.get_mut(&key.task)
+            && task.progress.containers.contains_key(&key.name)
+        {
+            learn(&self.rules, task, &key.name);
+        }
+    }
+
+    /// A new effect of that task, or of one of its containers.
+    fn run(
+        &mut self,
+        step: &mut Step,
+        task: &TaskId,
+        container: Option<&str>,
+        deadline: Duration,
+        action: Action,
+    ) -> EffectId {
+        let id = EffectId(self.last_effect.0 + 1);
+        self.last_effect = id;
+        self.pending.insert(id, Pending { task: task.clone(), container: container.map(str::to_owned) });
+        step.run.push(Effect::Run { id, deadline, action });
+        id
+    }
+}
+
+impl Step {
+    fn into_effects(self) -> Vec<Effect> {
+        let forget = self.forget;
+        let persist = self.persist.into_iter().filter(|id| !forget.contains(id)).map(Effect::Persist);
+        let mut effects: Vec<Effect> = persist.collect();
+        effects.extend(forget.iter().cloned().map(Effect::Forget));
+        effects.extend(self.run);
+        effects
+    }
+}

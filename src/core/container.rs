@@ -1,0 +1,151 @@
+//! One container: what is under way for it, and what its events mean.
+
+use crate::core::Rules;
+use crate::core::event::{EffectId, Outcome, PullFailure};
+use crate::core::stop::Stopping;
+use crate::core::task::Task;
+use crate::model::{ContainerStatus, DesiredStatus, ExitRecord, Mono, Now, StopReason};
+use std::time::Duration;
+
+/// What is under way for a container. Not stored: after a crash everything is asked for again, and
+/// every effect is safe to repeat.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Run {
+    pub under: Option<Under>,
+    pub stopping: Stopping,
+    /// Its process, network and ports were given back.
+    pub released: bool,
+    /// The last effect that concerned it: a look at the runtime from before says nothing.
+    pub last_effect: Option<EffectId>,
+    /// Not before then: the last attempt failed.
+    pub retry_at: Option<Mono>,
+    /// Since when it is known to run (dependents wait no longer than its start timeout).
+    pub running_since: Option<Mono>,
+}
+
+/// An effect under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Under {
+    pub id: EffectId,
+    pub operation: Operation,
+    /// When the shell must have answered; after that it counts as failed.
+    pub overdue_at: Mono,
+    pub limit: Duration,
+}
+
+/// What an effect under way does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Resolve,
+    Pull,
+    Create,
+    Start,
+    Signal,
+    Kill,
+    Release,
+    Prepare,
+    Remove,
+}
+
+impl Operation {
+    /// How long the shell may take.
+    pub fn limit(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Resolve | Self::Release | Self::Prepare => 60,
+            Self::Pull => 2 * 3600,
+            Self::Create => 240,
+            Self::Start => 180,
+            Self::Signal | Self::Kill => 30,
+            Self::Remove => 300,
+        })
+    }
+
+    /// The status that it leads to, for messages.
+    fn towards(self) -> &'static str {
+        match self {
+            Self::Resolve => "manifest_pulled",
+            Self::Pull => "pulled",
+            Self::Create | Self::Prepare => "created",
+            Self::Start => "started",
+            Self::Signal | Self::Kill => "stopped",
+            Self::Release | Self::Remove => "removed",
+        }
+    }
+}
+
+impl Under {
+    /// Begun now. The shell keeps the deadline; some seconds more are left for its answer.
+    pub fn begin(id: EffectId, operation: Operation, now: Now) -> Self {
+        let limit = operation.limit();
+        Self { id, operation, overdue_at: now.mono.plus(limit + Duration::from_secs(10)), limit }
+    }
+
+    /// The answer that stands for one that never came.
+    pub fn fail(&self) -> (EffectId, Outcome) {
+        let reason = timed_out(self.operation.towards(), self.limit);
+        let pull = || PullFailure { reason: reason.clone(), local_serves: false };
+        let outcome = match self.operation {
+            Operation::Resolve => Outcome::Resolved(Err(pull())),
+            Operation::Pull => Outcome::Pulled(Err(pull())),
+            Operation::Create => Outcome::Created(Err(reason)),
+            Operation::Start => Outcome::Started(Err(reason)),
+            Operation::Signal | Operation::Kill => Outcome::Signalled(Err(reason)),
+            Operation::Release => Outcome::Released(Err(reason)),
+            Operation::Prepare => Outcome::TaskPrepared(Err(reason)),
+            Operation::Remove => Outcome::TaskRemoved(Err(reason)),
+        };
+        (self.id, outcome)
+    }
+}
+
+/// The original's words for an effect that took too long.
+pub fn timed_out(towards: &str, limit: Duration) -> StopReason {
+    let limit = humantime::format_duration(limit);
+    StopReason::new(
+        "DockerTimeoutError",
+        format!("Could not transition to {towards}; timed out after waiting {limit}"),
+    )
+}
+
+impl Run {
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let under = self.under.as_ref().map(|under| under.overdue_at);
+        // While something is under way its answer is what is waited for; but SIGKILL does not wait
+        // for a stop signal that hangs.
+        let escalates = matches!(self.operation(), None | Some(Operation::Signal));
+        let stopping = self.stopping.next_deadline().filter(|_| escalates);
+        let retry = self.retry_at.filter(|_| under.is_none());
+        under.into_iter().chain(stopping).chain(retry).min()
+    }
+
+    /// The operation under way, where there is one.
+    pub fn operation(&self) -> Option<Operation> {
+        self.under.as_ref().map(|under| under.operation)
+    }
+}
+
+impl Task {
+    /// The process of a container has ended.
+    pub(super) fn container_exited(
+        &mut self,
+        name: &str,
+        exit: ExitRecord,
+        oom_killed: bool,
+        _rules: &Rules,
+        now: Now,
+    ) {
+        let Some(container) = self.progress.containers.get_mut(name) else { return };
+        if container.known == ContainerStatus::Stopped {
+            return;
+        }
+        container.exit = Some(exit);
+        let error =
+            oom_killed.then(|| StopReason::new("OutOfMemoryError", "Container killed due to memory usage"));
+        self.container_stopped(name, error, now);
+    }
+
+    /// The container is to be stopped: its task is, or it alone will never start.
+    pub(super) fn wants_stop(&self) -> bool {
+        self.progress.desired == DesiredStatus::Stopped
+    }
+}

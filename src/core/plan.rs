@@ -1,0 +1,243 @@
+//! What follows from what is known: for every container the next effect towards what is wanted, and
+//! the same for the task as a whole. Called after everything that was learned about a task.
+
+use crate::core::container::{Operation, Under};
+use crate::core::depends::Verdict;
+use crate::core::effect::Effect;
+use crate::core::task::{Prepared, Removal, Task};
+use crate::core::{Action, State, Step};
+use crate::model::{
+    ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, StopReason, TaskId, TaskStatus, Wall,
+};
+use std::time::Duration;
+
+/// The exit code that the control plane gets for a container whose dependencies can't be met any
+/// more (the original's).
+const DEPENDENCY_FAILED: i32 = 143;
+
+impl State {
+    /// Brings a task as far as what is known allows, and collects the effects that are due.
+    pub(super) fn advance(&mut self, id: &TaskId, now: Now, step: &mut Step) {
+        // Planning one container may decide another's fate (an essential container that failed, a
+        // dependency that is met): go round until nothing changes. Every round that goes on has moved
+        // a status forward or begun an effect, so this ends.
+        while self.round(id, now, step) {}
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        for report in task.reports.collect(&task.spec, &task.progress, now) {
+            task.reports.enqueue(report);
+        }
+        if let Some(change) = task.reports.next() {
+            let effect = self.run(step, id, None, Duration::MAX, Action::Report(change));
+            if let Some(task) = self.tasks.get_mut(id) {
+                task.reports.begun(effect);
+            }
+        }
+        self.plan_removal(id, now, step);
+    }
+
+    fn round(&mut self, id: &TaskId, now: Now, step: &mut Step) -> bool {
+        if !self.reconciled {
+            return false;
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return false };
+        let before = snapshot(task);
+        if task.essential_ended() && task.progress.desired == DesiredStatus::Running {
+            task.progress.desired = DesiredStatus::Stopped;
+        }
+        let names: Vec<String> = task.spec.containers.iter().map(|c| c.name.clone()).collect();
+        for name in &names {
+            self.plan_container(&ContainerKey { task: id.clone(), name: name.clone() }, now, step);
+        }
+        let Some(task) = self.tasks.get_mut(id) else { return false };
+        task.refresh_known(now);
+        let changed = snapshot(task) != before;
+        if changed && !task.nameless {
+            step.persist.insert(id.clone());
+        }
+        changed
+    }
+
+    /// The next effect for one container, where nothing is under way for it.
+    fn plan_container(&mut self, key: &ContainerKey, now: Now, step: &mut Step) {
+        let Self { tasks, rules, .. } = self;
+        let Some(task) = tasks.get_mut(&key.task) else { return };
+        let next = if task.wants_stop() {
+            task.towards_stopped(key, rules, now)
+        } else {
+            task.towards_running(key, now)
+        };
+        let Some((operation, action)) = next else { return };
+        let whole_task = operation == Operation::Prepare;
+        let container = (!whole_task).then_some(key.name.as_str());
+        let effect = self.run(step, &key.task, container, operation.limit(), action);
+        let under = Under::begin(effect, operation, now);
+        let Some(task) = self.tasks.get_mut(&key.task) else { return };
+        if whole_task {
+            task.prepared = Prepared::Under(under);
+        } else if let Some(run) = task.runs.get_mut(&key.name) {
+            run.last_effect = Some(effect);
+            run.under = Some(under);
+        }
+    }
+
+    /// Cleans up once the end of the task was told and its wait is over.
+    fn plan_removal(&mut self, id: &TaskId, now: Now, step: &mut Step) {
+        if !self.reconciled {
+            return;
+        }
+        let wait = self.rules.cleanup_wait;
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        if task.progress.sent != TaskStatus::Stopped || !task.all_released() {
+            return;
+        }
+        if task.nameless {
+            self.drop_task(id, step);
+            return;
+        }
+        if task.removal == Removal::NotDue {
+            task.removal = Removal::At(cleanup_at(task.progress.stopped_at, wait, now));
+        }
+        if let Removal::At(at) = task.removal
+            && at <= now.mono
+        {
+            let action = Action::RemoveTask { spec: task.spec.clone() };
+            let effect = self.run(step, id, None, Operation::Remove.limit(), action);
+            if let Some(task) = self.tasks.get_mut(id) {
+                task.removal = Removal::Under(Under::begin(effect, Operation::Remove, now));
+            }
+        }
+    }
+
+    /// Nothing is left of it: forget it.
+    pub(super) fn drop_task(&mut self, id: &TaskId, step: &mut Step) {
+        if let Some(task) = self.tasks.remove(id)
+            && !task.nameless
+        {
+            step.forget.push(id.clone());
+        }
+        self.pending.retain(|_, pending| pending.task != *id);
+        step.run.retain(|effect| match effect {
+            Effect::Run { id, .. } => self.pending.contains_key(id),
+            Effect::Persist(_) | Effect::Forget(_) => true,
+        });
+    }
+}
+
+impl Task {
+    fn towards_running(&mut self, key: &ContainerKey, now: Now) -> Option<(Operation, Action)> {
+        let known = self.progress.containers.get(&key.name)?.known;
+        if known == ContainerStatus::Stopped {
+            return self.release(key, now);
+        }
+        if !self.progress.admitted {
+            return None;
+        }
+        if self.runs.get(&key.name)?.under.is_some() {
+            return None;
+        }
+        let spec = self.spec.clone();
+        let container = spec.container(&key.name)?;
+        // The digest is looked up at once; everything after it waits for the dependencies.
+        if known >= ContainerStatus::ManifestPulled && known < ContainerStatus::Running {
+            match self.dependencies(container, now) {
+                Verdict::Met => {}
+                Verdict::Wait => return None,
+                Verdict::Never(why) => {
+                    self.dependency_failed(&key.name, &why, now);
+                    return None;
+                }
+            }
+        }
+        let container = key.clone();
+        match known {
+            ContainerStatus::None => {
+                // What the containers share is made while the digest is looked up.
+                if self.prepared == Prepared::No {
+                    return Some((Operation::Prepare, Action::PrepareTask { spec }));
+                }
+                Some((Operation::Resolve, Action::Resolve { spec, container }))
+            }
+            ContainerStatus::ManifestPulled => {
+                self.progress.pull_started_at.get_or_insert(now.wall);
+                let digest = self.progress.containers.get(&key.name)?.digest.clone();
+                Some((Operation::Pull, Action::Pull { spec, container, digest }))
+            }
+            ContainerStatus::Pulled => match self.prepared {
+                Prepared::No => Some((Operation::Prepare, Action::PrepareTask { spec })),
+                Prepared::Under(_) => None,
+                Prepared::Yes => Some((Operation::Create, Action::Create { spec, container })),
+            },
+            ContainerStatus::Created => {
+                Some((Operation::Start, Action::Start { container, arn: self.spec.arn.clone() }))
+            }
+            ContainerStatus::Running | ContainerStatus::Stopped => None,
+        }
+    }
+
+    fn towards_stopped(
+        &mut self,
+        key: &ContainerKey,
+        rules: &crate::core::Rules,
+        now: Now,
+    ) -> Option<(Operation, Action)> {
+        let known = self.progress.containers.get(&key.name)?.known;
+        if known == ContainerStatus::Stopped {
+            return self.release(key, now);
+        }
+        match self.runs.get(&key.name)?.operation() {
+            // May end in a process: wait for the answer, then stop what there is.
+            Some(Operation::Create | Operation::Start) => return None,
+            Some(Operation::Kill) => return None,
+            // Harmless: whatever it answers is not wanted any more.
+            Some(_) | None => {}
+        }
+        if known < ContainerStatus::Running {
+            self.stop_unstarted(&key.name, now);
+            return None;
+        }
+        self.stop_running(key, rules, now)
+    }
+
+    /// Gives back process, network and ports of a stopped container.
+    fn release(&mut self, key: &ContainerKey, now: Now) -> Option<(Operation, Action)> {
+        if !self.progress.admitted {
+            return None;
+        }
+        let run = self.runs.get_mut(&key.name)?;
+        let begun =
+            matches!(run.operation(), Some(Operation::Create | Operation::Start | Operation::Release));
+        let later = run.retry_at.is_some_and(|at| at > now.mono);
+        if run.released || begun || later {
+            return None;
+        }
+        run.retry_at = None;
+        Some((Operation::Release, Action::Release { container: key.clone(), spec: self.spec.clone() }))
+    }
+
+    /// Every container was released; nothing of a task that was never admitted has to be.
+    pub(super) fn all_released(&self) -> bool {
+        !self.progress.admitted || self.runs.values().all(|run| run.released)
+    }
+
+    fn dependency_failed(&mut self, name: &str, why: &str, now: Now) {
+        if let Some(container) = self.progress.containers.get_mut(name) {
+            container.exit = Some(crate::model::ExitRecord { code: Some(DEPENDENCY_FAILED), at: now.wall });
+        }
+        let reason = StopReason::new("CannotStartContainerError", format!("dependency graph: {why}"));
+        self.container_stopped(name, Some(reason), now);
+    }
+}
+
+/// When a task that ended at `stopped` is cleaned up; the wall clock carries it over restarts.
+fn cleanup_at(stopped: Option<Wall>, wait: Duration, now: Now) -> Mono {
+    let gone = stopped.map_or(Duration::ZERO, |at| now.wall.since(at));
+    now.mono.plus(wait.saturating_sub(gone))
+}
+
+/// What must change for another round to be worth it.
+fn snapshot(task: &Task) -> (DesiredStatus, TaskStatus, Vec<ContainerStatus>, bool) {
+    let known = task.progress.containers.values().map(|c| c.known).collect();
+    // The preparation takes the first container's turn, so that container needs another.
+    let preparing = task.prepared != Prepared::No;
+    (task.progress.desired, task.progress.known, known, preparing)
+}

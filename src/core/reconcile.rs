@@ -1,0 +1,65 @@
+//! What the runtime really holds, against what is known: the way back from lost events, and from a
+//! crash.
+
+use crate::core::event::{EffectId, Observed};
+use crate::core::task::Task;
+use crate::core::{Rules, State, Step};
+use crate::model::{ContainerKey, ContainerStatus, Now, StopReason, TaskId};
+use std::collections::BTreeMap;
+
+impl State {
+    pub(super) fn reconcile(
+        &mut self,
+        containers: &BTreeMap<ContainerKey, Observed>,
+        as_of: EffectId,
+        now: Now,
+        step: &mut Step,
+    ) {
+        self.reconciled = true;
+        let ids: Vec<TaskId> = self.tasks.keys().cloned().collect();
+        for id in ids {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                for container in task.spec.clone().containers.iter() {
+                    let key = ContainerKey { task: id.clone(), name: container.name.clone() };
+                    task.observed(&key.name, containers.get(&key), as_of, &self.rules, now);
+                }
+            }
+            self.advance(&id, now, step);
+        }
+    }
+}
+
+impl Task {
+    /// What was seen of one container; nothing may have been seen of it at all.
+    fn observed(&mut self, name: &str, seen: Option<&Observed>, as_of: EffectId, rules: &Rules, now: Now) {
+        let Some(known) = self.progress.containers.get(name).map(|c| c.known) else { return };
+        let Some(run) = self.runs.get(name) else { return };
+        // What was begun after the look is not judged by it, and what is under way will answer.
+        let newer = run.last_effect.is_some_and(|last| last > as_of);
+        if newer || run.under.is_some() || known == ContainerStatus::Stopped {
+            return;
+        }
+        match seen {
+            Some(Observed::Exited(exit)) => self.container_exited(name, exit.clone(), false, rules, now),
+            Some(Observed::Running) => {
+                self.learn(name, ContainerStatus::Running, |c| {
+                    c.started_at.get_or_insert(now.wall);
+                    c.created_at.get_or_insert(now.wall);
+                });
+                if let Some(run) = self.runs.get_mut(name) {
+                    run.running_since.get_or_insert(now.mono);
+                }
+            }
+            // Made but not started. Where that is not known yet, it is made again: that finds it.
+            Some(Observed::Created) => {}
+            None if known >= ContainerStatus::Created => {
+                let reason = StopReason::new(
+                    "ContainerVanishedError",
+                    "the container runtime no longer knows this container; its exit code is lost",
+                );
+                self.container_stopped(name, Some(reason), now);
+            }
+            None => {}
+        }
+    }
+}

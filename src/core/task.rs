@@ -1,0 +1,195 @@
+//! One task: its spec, what became of it, and what is under way.
+
+use crate::core::container::{Run, Under};
+use crate::core::event::{EffectId, Outcome};
+use crate::core::report::Reports;
+use crate::model::{
+    ContainerProgress, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, StopReason, TaskArn,
+    TaskProgress, TaskSpec, TaskStatus,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A task as the core knows it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// What was asked.
+    pub spec: Arc<TaskSpec>,
+    /// What has become of it: all that is stored.
+    pub progress: TaskProgress,
+    /// Not stored and nothing to clean up: a task that could not be taken.
+    pub(super) nameless: bool,
+    /// What all its containers share.
+    pub(super) prepared: Prepared,
+    /// What is under way for each container.
+    pub(super) runs: BTreeMap<String, Run>,
+    /// What is still to be told.
+    pub(super) reports: Reports,
+    /// Its clean-up.
+    pub(super) removal: Removal,
+}
+
+/// Whether what all containers share is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Prepared {
+    No,
+    Under(Under),
+    Yes,
+}
+
+/// Where the clean-up is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Not due: the task runs, or its end was not told yet.
+    NotDue,
+    /// At that time.
+    At(Mono),
+    Under(Under),
+}
+
+impl Task {
+    pub(super) fn new(spec: Arc<TaskSpec>) -> Self {
+        let progress = TaskProgress {
+            containers: spec
+                .containers
+                .iter()
+                .map(|c| (c.name.clone(), ContainerProgress::default()))
+                .collect(),
+            ..TaskProgress::default()
+        };
+        Self::restored(spec, progress)
+    }
+
+    pub(super) fn restored(spec: Arc<TaskSpec>, mut progress: TaskProgress) -> Self {
+        // The spec decides which containers there are, whatever a record says.
+        progress.containers.retain(|name, _| spec.container(name).is_some());
+        for container in &spec.containers {
+            progress.containers.entry(container.name.clone()).or_default();
+        }
+        let runs = progress.containers.keys().map(|name| (name.clone(), Run::default())).collect();
+        let reports = Reports::restored(&progress);
+        Self {
+            spec,
+            progress,
+            nameless: false,
+            prepared: Prepared::No,
+            runs,
+            reports,
+            removal: Removal::NotDue,
+        }
+    }
+
+    /// A task of which nothing but the ARN is known.
+    pub(super) fn nameless(arn: TaskArn) -> Self {
+        let spec = TaskSpec {
+            arn,
+            family: String::new(),
+            version: String::new(),
+            network_mode: NetworkMode::None,
+            cpu: None,
+            memory_mib: None,
+            containers: Vec::new(),
+            volumes: Vec::new(),
+            launch_type: String::new(),
+            service_name: String::new(),
+            task_role: None,
+            execution_role: None,
+        };
+        Self { nameless: true, ..Self::new(Arc::new(spec)) }
+    }
+
+    /// The task ends here: nothing of it was begun and nothing will be.
+    pub(super) fn give_up(&mut self, reason: &str, now: Now) {
+        self.progress.desired = DesiredStatus::Stopped;
+        self.progress.reason = reason.to_owned();
+        self.progress.known = TaskStatus::Stopped;
+        self.progress.stopped_at = Some(now.wall);
+        for container in self.progress.containers.values_mut() {
+            container.known = ContainerStatus::Stopped;
+            container.sent = ContainerStatus::Stopped;
+        }
+        // Only the task is reported: nothing ever happened to its containers.
+        self.reports = Reports::restored(&self.progress);
+    }
+
+    /// What the containers' states say of the task; never less than what was known.
+    pub(super) fn refresh_known(&mut self, now: Now) {
+        let Some(least) = self.progress.containers.values().map(|c| c.known).min() else { return };
+        let known = least.as_task();
+        // While an essential container has ended and the others still run, the task is on its way to
+        // STOPPED: it does not become RUNNING any more.
+        let ending = least == ContainerStatus::Running && self.essential_ended();
+        if known > self.progress.known && !ending {
+            self.progress.known = known;
+            if known == TaskStatus::Stopped {
+                self.progress.stopped_at = Some(now.wall);
+            }
+        }
+    }
+
+    /// An essential container has ended, so the task must.
+    pub(super) fn essential_ended(&self) -> bool {
+        self.spec.containers.iter().any(|c| {
+            c.essential
+                && self.progress.containers.get(&c.name).is_some_and(|p| p.known == ContainerStatus::Stopped)
+        })
+    }
+
+    /// Marks a container stopped, with what went wrong where something did. The first reason stays.
+    pub(super) fn container_stopped(&mut self, name: &str, error: Option<StopReason>, now: Now) {
+        let essential = self.spec.container(name).is_some_and(|c| c.essential);
+        let Some(container) = self.progress.containers.get_mut(name) else { return };
+        if container.known == ContainerStatus::Stopped {
+            return;
+        }
+        container.known = ContainerStatus::Stopped;
+        if container.error.is_none() {
+            container.error = error;
+        }
+        let ended = container.exit.as_ref().map_or(now.wall, |exit| exit.at);
+        if essential {
+            self.progress.execution_stopped_at.get_or_insert(ended);
+        }
+    }
+
+    /// When something here waits for time.
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        let removal = match &self.removal {
+            Removal::NotDue => None,
+            Removal::At(at) => Some(*at),
+            Removal::Under(under) => Some(under.overdue_at),
+        };
+        let prepared = match &self.prepared {
+            Prepared::Under(under) => Some(under.overdue_at),
+            Prepared::No | Prepared::Yes => None,
+        };
+        let runs = self.runs.values().filter_map(Run::next_deadline);
+        let reports = self.reports.next_deadline(self.progress.known);
+        let waits = self.dependency_deadlines();
+        runs.chain(waits).chain(removal).chain(prepared).chain(reports).min()
+    }
+
+    /// Effects whose answer is overdue, with the answer that stands for it.
+    pub(super) fn overdue(&self, now: Now) -> Vec<(EffectId, Outcome)> {
+        let mut all: Vec<(EffectId, Outcome)> = Vec::new();
+        let is_overdue = |under: &Under| under.overdue_at <= now.mono;
+        all.extend(
+            self.runs
+                .values()
+                .filter_map(|run| run.under.as_ref())
+                .filter(|u| is_overdue(u))
+                .map(Under::fail),
+        );
+        if let Prepared::Under(under) = &self.prepared
+            && is_overdue(under)
+        {
+            all.push(under.fail());
+        }
+        if let Removal::Under(under) = &self.removal
+            && is_overdue(under)
+        {
+            all.push(under.fail());
+        }
+        all
+    }
+}

@@ -217,3 +217,17 @@ pub trait AgentFacts: Send + Sync {
 
 /// What became of an effect's created container, for the engine.
 pub type CreateResult = Result<CreatedContainer, StopReason>;
+
+/// One task as the rest of the agent may see it: what was asked, what has become of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    /// What was asked.
+    pub spec: Arc<TaskSpec>,
+    /// What has become of it.
+    pub progress: TaskProgress,
+    /// What it waits for before it may use the host.
+    pub waiting_for: Option<String>,
+}
+
+/// All tasks, by id; published by the engine after every step that changed one.
+pub type TasksView = Arc<BTreeMap<TaskId, Arc<TaskView>>>;

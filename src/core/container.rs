@@ -60,6 +60,22 @@ impl Operation {
         })
     }
 
+    /// How it ended where it took longer than `limit`.
+    pub fn timed_out(self, limit: Duration) -> Outcome {
+        let reason = timed_out(self.towards(), limit);
+        let pull = |reason| PullFailure { reason, local_serves: false };
+        match self {
+            Self::Resolve => Outcome::Resolved(Err(pull(reason))),
+            Self::Pull => Outcome::Pulled(Err(pull(reason))),
+            Self::Create => Outcome::Created(Err(reason)),
+            Self::Start => Outcome::Started(Err(reason)),
+            Self::Signal | Self::Kill => Outcome::Signalled(Err(reason)),
+            Self::Release => Outcome::Released(Err(reason)),
+            Self::Prepare => Outcome::TaskPrepared(Err(reason)),
+            Self::Remove => Outcome::TaskRemoved(Err(reason)),
+        }
+    }
+
     /// The status that it leads to, for messages.
     fn towards(self) -> &'static str {
         match self {
@@ -82,24 +98,12 @@ impl Under {
 
     /// The answer that stands for one that never came.
     pub fn fail(&self) -> (EffectId, Outcome) {
-        let reason = timed_out(self.operation.towards(), self.limit);
-        let pull = || PullFailure { reason: reason.clone(), local_serves: false };
-        let outcome = match self.operation {
-            Operation::Resolve => Outcome::Resolved(Err(pull())),
-            Operation::Pull => Outcome::Pulled(Err(pull())),
-            Operation::Create => Outcome::Created(Err(reason)),
-            Operation::Start => Outcome::Started(Err(reason)),
-            Operation::Signal | Operation::Kill => Outcome::Signalled(Err(reason)),
-            Operation::Release => Outcome::Released(Err(reason)),
-            Operation::Prepare => Outcome::TaskPrepared(Err(reason)),
-            Operation::Remove => Outcome::TaskRemoved(Err(reason)),
-        };
-        (self.id, outcome)
+        (self.id, self.operation.timed_out(self.limit))
     }
 }
 
 /// The original's words for an effect that took too long.
-pub fn timed_out(towards: &str, limit: Duration) -> StopReason {
+fn timed_out(towards: &str, limit: Duration) -> StopReason {
     let limit = humantime::format_duration(limit);
     StopReason::new(
         "DockerTimeoutError",

@@ -1,7 +1,8 @@
 //! What the state machine wants done. The shell executes effects, each within the limits of its
 //! class, and answers with [`crate::core::Event::Done`] under the effect's id.
 
-use crate::core::event::EffectId;
+use crate::core::container::Operation;
+use crate::core::event::{EffectId, Outcome};
 use crate::model::{ContainerKey, ImageDigest, TaskArn, TaskId, TaskSpec, TaskStateChange};
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +114,23 @@ pub enum EffectClass {
 }
 
 impl Action {
+    /// How it ended where it took longer than `limit`; `None` for reports, which never do.
+    pub fn timed_out(&self, limit: Duration) -> Option<Outcome> {
+        let operation = match self {
+            Self::Resolve { .. } => Operation::Resolve,
+            Self::Pull { .. } => Operation::Pull,
+            Self::PrepareTask { .. } => Operation::Prepare,
+            Self::Create { .. } => Operation::Create,
+            Self::Start { .. } => Operation::Start,
+            Self::Signal { .. } => Operation::Signal,
+            Self::Kill { .. } => Operation::Kill,
+            Self::Release { .. } => Operation::Release,
+            Self::RemoveTask { .. } => Operation::Remove,
+            Self::Report(_) => return None,
+        };
+        Some(operation.timed_out(limit))
+    }
+
     /// The class that limits it.
     pub fn class(&self) -> EffectClass {
         match self {

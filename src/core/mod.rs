@@ -72,7 +72,7 @@ pub struct State {
     /// Effects under way that concern one task.
     pending: BTreeMap<EffectId, Pending>,
     last_effect: EffectId,
-    /// Restored tasks wait until the runtime was asked what it holds.
+    /// Nothing is begun until the runtime was asked what it holds.
     reconciled: bool,
 }
 
@@ -101,7 +101,7 @@ impl State {
             queue: VecDeque::new(),
             pending: BTreeMap::new(),
             last_effect: EffectId(0),
-            reconciled: true,
+            reconciled: false,
         }
     }
 
@@ -194,7 +194,6 @@ impl State {
             self.queue.push_back(id.clone());
         }
         self.tasks.insert(id, task);
-        self.reconciled = false;
     }
 
     fn tick(&mut self, now: Now, step: &mut Step) {

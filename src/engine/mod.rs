@@ -1,1 +1,335 @@
-//! See the table in the crate's front page.
+//! The shell around the core: the one loop that owns the [`State`].
+//!
+//! ```text
+//!   payloads ──┐                                        ┌─> store       one transaction a batch of steps
+//!   exits ─────┼─> inbox ─> State::step ─> effects ─────┼─> effects     each its own task, limited by class
+//!   answers ───┤     ^                                  └─> view        what the endpoints answer from
+//!   deadlines ─┘     └──────── Event::Done ──────────────────┘
+//! ```
+//!
+//! Order within one turn: take everything that has arrived, step, make durable what an effect or an
+//! acknowledgement relies on, publish, begin effects. So nothing is begun or acknowledged that a crash
+//! would forget. The loop itself never waits for containerd, a registry or the control plane.
+//!
+//! Stopping the agent stops the loop; it never touches a container.
+
+mod execute;
+mod launch_times;
+mod persist;
+mod recover;
+
+pub use execute::Limits;
+
+use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
+use crate::model::{ContainerKey, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec, Wall};
+use crate::ports::{
+    AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
+};
+use execute::Executor;
+use launch_times::LaunchTimes;
+use persist::Journal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How many inputs one turn takes before it commits.
+const BATCH: usize = 128;
+/// Inputs that may wait before their senders do.
+const INBOX: usize = 1024;
+/// How often the runtime is asked what it holds, though no event was missed.
+const RECONCILE_EVERY: Duration = Duration::from_secs(300);
+
+/// The world, one adapter each.
+#[derive(Clone)]
+pub struct Ports {
+    /// Images.
+    pub images: Arc<dyn Images>,
+    /// Containers.
+    pub containers: Arc<dyn Containers>,
+    /// Networks.
+    pub networks: Arc<dyn Networks>,
+    /// cgroups.
+    pub cgroups: Arc<dyn Cgroups>,
+    /// The durable state.
+    pub store: Arc<dyn Store>,
+    /// The control plane.
+    pub reporter: Arc<dyn Reporter>,
+    /// What the agent adds to each container.
+    pub facts: Arc<dyn AgentFacts>,
+    /// Reads stored tasks.
+    pub decoder: Arc<dyn TaskDecoder>,
+}
+
+/// What the operator decided for the engine.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Rules of the core.
+    pub rules: Rules,
+    /// Tasks' directories are made in `<data_dir>/tasks`.
+    pub data_dir: PathBuf,
+    /// How many effects of a class run at once.
+    pub limits: Limits,
+}
+
+/// A task as the control plane wants it.
+#[derive(Debug, Clone)]
+pub struct WantedTask {
+    /// What is asked.
+    pub spec: Arc<TaskSpec>,
+    /// RUNNING or STOPPED.
+    pub desired: DesiredStatus,
+    /// What the store keeps of it; the decoder reads it again.
+    pub source: Arc<str>,
+}
+
+/// What comes in from outside.
+#[derive(Debug)]
+enum Input {
+    /// Tasks of one message, and who waits for their being durable.
+    Tasks { wanted: Vec<WantedTask>, rejected: Vec<(TaskArn, String)>, durable: oneshot::Sender<bool> },
+    /// An event for the core.
+    Event(Event),
+    /// The runtime was asked what it holds.
+    Listed(recover::Listing),
+}
+
+/// The way in. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EngineHandle {
+    inbox: mpsc::Sender<Input>,
+    view: watch::Receiver<TasksView>,
+}
+
+impl EngineHandle {
+    /// Hands over the tasks of one message: those to stop first, whatever their order here.
+    /// Answers true once all of it is durable; false where it could not be stored, or the agent is
+    /// about to end: then it must not be acknowledged.
+    pub async fn submit(&self, wanted: Vec<WantedTask>, rejected: Vec<(TaskArn, String)>) -> bool {
+        let (durable, answer) = oneshot::channel();
+        let input = Input::Tasks { wanted, rejected, durable };
+        self.inbox.send(input).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// What is known of every task, always the newest.
+    pub fn view(&self) -> watch::Receiver<TasksView> {
+        self.view.clone()
+    }
+}
+
+/// The loop, to be run by one tokio task.
+pub struct Engine {
+    state: State,
+    executor: Executor,
+    journal: Journal,
+    times: LaunchTimes,
+    inbox: mpsc::Receiver<Input>,
+    to_inbox: mpsc::Sender<Input>,
+    views: BTreeMap<TaskId, Arc<TaskView>>,
+    view: watch::Sender<TasksView>,
+    /// Containers whose end somebody waits for.
+    watched: BTreeSet<ContainerKey>,
+    listing: bool,
+    /// Nothing was reconciled yet in this life.
+    recovering: bool,
+    started: Instant,
+}
+
+impl Engine {
+    /// Reads the store and takes up its tasks. Blocks on the store.
+    ///
+    /// # Errors
+    /// Where the store as a whole can't be read.
+    pub fn open(ports: Ports, options: Options) -> Result<(Self, EngineHandle), crate::ports::StoreError> {
+        let (to_inbox, inbox) = mpsc::channel(INBOX);
+        let (view, view_receiver) = watch::channel(TasksView::default());
+        let mut engine = Self {
+            state: State::new(options.rules),
+            journal: Journal::new(ports.store.clone()),
+            executor: Executor::new(ports.clone(), options.data_dir, options.limits, to_inbox.clone()),
+            times: LaunchTimes::default(),
+            inbox,
+            to_inbox: to_inbox.clone(),
+            views: BTreeMap::new(),
+            view,
+            watched: BTreeSet::new(),
+            listing: false,
+            recovering: true,
+            started: Instant::now(),
+        };
+        for (spec, progress) in recover::stored_tasks(&ports)? {
+            let id = spec.id();
+            let now = engine.now();
+            let _nothing_before_reconcile = engine.state.step(Event::TaskRestored { spec, progress }, now);
+            engine.refresh_view(&id);
+        }
+        engine.publish();
+        Ok((engine, EngineHandle { inbox: to_inbox, view: view_receiver }))
+    }
+
+    /// Runs until `stop` resolves, then makes durable what is not yet and returns.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut every = tokio::time::interval(RECONCILE_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let relist = self.executor.ports().containers.clone();
+        loop {
+            let deadline = self.state.next_deadline().map(|at| self.started + at.0);
+            let write_by = self.journal.due();
+            let mut inputs = Vec::new();
+            // Each arm either took something out of a channel or nothing at all: all cancel-safe.
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                input = self.inbox.recv() => inputs.extend(input),
+                () = sleep_until(deadline) => inputs.push(Input::Event(Event::Tick)),
+                () = sleep_until(write_by) => {}
+                _ = every.tick() => self.list(),
+                () = relist.relist_due() => self.list(),
+            }
+            while inputs.len() < BATCH
+                && let Ok(more) = self.inbox.try_recv()
+            {
+                inputs.push(more);
+            }
+            self.turn(inputs).await;
+        }
+        self.journal.commit(&self.state).await;
+    }
+
+    /// One turn: step over all inputs, make durable, publish, begin effects.
+    async fn turn(&mut self, inputs: Vec<Input>) {
+        let mut effects = Vec::new();
+        let mut waiting = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Tasks { wanted, rejected, durable } => {
+                    self.take_tasks(wanted, rejected, &mut effects);
+                    waiting.push(durable);
+                }
+                Input::Event(event) => self.step(event, &mut effects),
+                Input::Listed(listing) => self.listed(listing, &mut effects),
+            }
+        }
+        let mut run = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Persist(id) => self.changed(id),
+                Effect::Forget(id) => self.forgotten(&id),
+                Effect::Run { id, deadline, action } => run.push((id, deadline, action)),
+            }
+        }
+        let relied_on =
+            !waiting.is_empty() || run.iter().any(|(_, _, action)| persist::relies_on_store(action));
+        let due = self.journal.due().is_some_and(|at| at <= Instant::now());
+        let durable = if relied_on || due { self.journal.commit(&self.state).await } else { true };
+        for answer in waiting {
+            // The session may have gone: then the message comes again, and is known.
+            let _ = answer.send(durable);
+        }
+        self.publish();
+        for (id, deadline, action) in run {
+            self.begin(id, deadline, action);
+        }
+    }
+
+    fn take_tasks(
+        &mut self,
+        mut wanted: Vec<WantedTask>,
+        rejected: Vec<(TaskArn, String)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        wanted.sort_by_key(|task| task.desired == DesiredStatus::Running);
+        for WantedTask { spec, desired, source } in wanted {
+            if self.state.task(&spec.id()).is_none() {
+                self.journal.new_task(spec.id(), source);
+                self.times.received(&spec.id());
+            }
+            self.step(Event::TaskWanted { spec, desired }, effects);
+        }
+        for (arn, reason) in rejected {
+            self.step(Event::TaskRejected { arn, reason }, effects);
+        }
+    }
+
+    fn step(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        let now = self.now();
+        match &event {
+            Event::Exited { container, .. } => {
+                self.watched.remove(container);
+            }
+            Event::Done { id, outcome } => self.answered(*id, outcome),
+            _ => {}
+        }
+        effects.extend(self.state.step(event, now));
+    }
+
+    /// Sees to what an answer means for the shell itself.
+    fn answered(&mut self, id: EffectId, outcome: &Outcome) {
+        if let Some(container) = self.executor.finished(id)
+            && matches!(outcome, Outcome::Started(Ok(_)))
+        {
+            self.watch(container);
+        }
+    }
+
+    /// Waits for the end of a container's process, once.
+    fn watch(&mut self, container: ContainerKey) {
+        if let Some(task) = self.state.task(&container.task)
+            && self.watched.insert(container.clone())
+        {
+            let id = task.spec.container_id(&container.name);
+            self.executor.watch(container, id);
+        }
+    }
+
+    fn begin(&mut self, id: EffectId, deadline: Duration, action: crate::core::Action) {
+        let known = self.executor.address_of(&self.state, &action);
+        self.executor.begin(id, deadline, action, known, self.times.clone());
+    }
+
+    fn changed(&mut self, id: TaskId) {
+        self.refresh_view(&id);
+        self.journal.changed(id);
+    }
+
+    fn forgotten(&mut self, id: &TaskId) {
+        self.views.remove(id);
+        self.times.forget(id);
+        self.journal.forget(id.clone());
+    }
+
+    fn refresh_view(&mut self, id: &TaskId) {
+        if let Some(task) = self.state.task(id) {
+            let view = TaskView {
+                spec: task.spec.clone(),
+                progress: task.progress.clone(),
+                waiting_for: self.state.waiting_for(id),
+            };
+            self.views.insert(id.clone(), Arc::new(view));
+        }
+    }
+
+    fn publish(&mut self) {
+        let changed = self.view.borrow().as_ref() != &self.views;
+        if changed {
+            self.view.send_replace(Arc::new(self.views.clone()));
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            wall: Wall(u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)),
+            mono: Mono(self.started.elapsed()),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

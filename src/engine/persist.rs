@@ -1,0 +1,115 @@
+//! Write-ahead: what is made durable, and when.
+//!
+//! A commit costs a disk's flush, so the launch path has as few as can be. Only three things rely on
+//! one: an acknowledgement (the task must survive), a start (address and ports of the container that is
+//! about to run must) and a release (the exit code, which the runtime forgets). Everything else is
+//! written with the next of those, or by itself shortly after, and would be seen again by reconciling.
+
+use crate::core::{Action, State};
+use crate::model::TaskId;
+use crate::ports::{Store, StoreChange};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What nothing relies on may stay unwritten that long.
+const SOON: Duration = Duration::from_millis(100);
+
+/// Whether an effect may only begin once the step that asked for it is durable.
+pub(super) fn relies_on_store(action: &Action) -> bool {
+    matches!(action, Action::Start { .. } | Action::Release { .. })
+}
+
+/// Changes on their way to the store.
+pub(super) struct Journal {
+    store: Arc<dyn Store>,
+    sources: BTreeMap<TaskId, Arc<str>>,
+    dirty: BTreeSet<TaskId>,
+    gone: BTreeSet<TaskId>,
+    since: Option<Instant>,
+    failed: bool,
+}
+
+impl Journal {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            sources: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            since: None,
+            failed: false,
+        }
+    }
+
+    /// A task that the store does not have yet.
+    pub fn new_task(&mut self, id: TaskId, source: Arc<str>) {
+        self.sources.insert(id, source);
+    }
+
+    pub fn changed(&mut self, id: TaskId) {
+        self.dirty.insert(id);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    pub fn forget(&mut self, id: TaskId) {
+        self.dirty.remove(&id);
+        if self.sources.remove(&id).is_none() {
+            self.gone.insert(id);
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Makes everything durable now. False where the store failed: it is tried again with the next.
+    pub async fn commit(&mut self, state: &State) -> bool {
+        let changes = self.changes(state);
+        if changes.is_empty() {
+            return true;
+        }
+        let store = self.store.clone();
+        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
+        let error = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        match error {
+            None => {
+                if std::mem::take(&mut self.failed) {
+                    tracing::info!("state is durable again");
+                }
+                self.sources.retain(|id, _| !self.dirty.contains(id));
+                self.dirty.clear();
+                self.gone.clear();
+                self.since = None;
+                true
+            }
+            Some(error) => {
+                self.failed = true;
+                tracing::error!(
+                    error,
+                    "state could not be stored; tasks go on, new ones are not acknowledged"
+                );
+                false
+            }
+        }
+    }
+
+    /// When waiting changes must be written, though nothing relies on them.
+    pub fn due(&self) -> Option<Instant> {
+        self.since.map(|since| since + if self.failed { Duration::from_secs(1) } else { SOON })
+    }
+
+    fn changes(&self, state: &State) -> Vec<StoreChange> {
+        let mut changes = Vec::new();
+        for id in &self.dirty {
+            let Some(task) = state.task(id) else { continue };
+            if let Some(source) = self.sources.get(id) {
+                changes.push(StoreChange::PutTask { id: id.clone(), source: source.clone() });
+            }
+            changes.push(StoreChange::PutProgress { id: id.clone(), progress: task.progress.clone() });
+        }
+        changes.extend(self.gone.iter().cloned().map(StoreChange::RemoveTask));
+        changes
+    }
+}

@@ -17,7 +17,11 @@ pub(super) struct Run {
     pub released: bool,
     /// The last effect that concerned it: a look at the runtime from before says nothing.
     pub last_effect: Option<EffectId>,
-    /// Not before then: the last attempt failed.
+    /// Its start failed, so nobody knows whether a process runs: it is released first, and has
+    /// stopped, for this reason, when that is done.
+    pub doubt: Option<StopReason>,
+    /// Releases that failed in a row, and when the next one is due.
+    pub failed_releases: u32,
     pub retry_at: Option<Mono>,
     /// Since when it is known to run (dependents wait no longer than its start timeout).
     pub running_since: Option<Mono>,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Before a failed release or clean-up is tried again.
 const RETRY: Duration = Duration::from_secs(15);
+/// Failed releases after which a container whose start failed counts as stopped.
+const GIVE_UP_AFTER: u32 = 8;
 
 impl State {
     pub(super) fn done(&mut self, id: EffectId, outcome: Outcome, now: Now, step: &mut Step) {
@@ -72,10 +74,7 @@ impl Task {
             Outcome::Pulled(result) => self.pulled(name, result, rules, now),
             Outcome::Created(result) => self.created(name, result, now),
             Outcome::Started(result) => self.started(name, result, now),
-            Outcome::Released(result) => match result {
-                Ok(()) => run.released = true,
-                Err(_) => run.retry_at = Some(now.mono.plus(RETRY)),
-            },
+            Outcome::Released(result) => self.was_released(name, result, now),
             // A stop signal that could not be sent is not waited for: SIGKILL follows at once.
             Outcome::Signalled(Err(_)) if operation == Operation::Signal => {
                 run.stopping = Stopping::Asked { kill_at: now.mono };
@@ -141,7 +140,29 @@ impl Task {
                     run.running_since = Some(now.mono);
                 }
             }
-            Err(reason) => self.container_stopped(name, Some(reason), now),
+            Err(reason) => {
+                if let Some(run) = self.runs.get_mut(name) {
+                    run.doubt = Some(reason);
+                }
+            }
+        }
+    }
+
+    /// Process, network and ports were given back, or not.
+    fn was_released(&mut self, name: &str, result: Result<(), StopReason>, now: Now) {
+        let Some(run) = self.runs.get_mut(name) else { return };
+        match result {
+            Ok(()) => run.released = true,
+            Err(_) => {
+                run.failed_releases += 1;
+                run.retry_at = Some(now.mono.plus(RETRY));
+            }
+        }
+        // Not even the runtime can tell: the task's end is not held back for ever.
+        if (run.released || run.failed_releases >= GIVE_UP_AFTER)
+            && let Some(reason) = run.doubt.take()
+        {
+            self.container_stopped(name, Some(reason), now);
         }
     }
 

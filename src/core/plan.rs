@@ -126,7 +126,7 @@ impl State {
 impl Task {
     fn towards_running(&mut self, key: &ContainerKey, now: Now) -> Option<(Operation, Action)> {
         let known = self.progress.containers.get(&key.name)?.known;
-        if known == ContainerStatus::Stopped {
+        if known == ContainerStatus::Stopped || self.runs.get(&key.name)?.doubt.is_some() {
             return self.release(key, now);
         }
         if !self.progress.admitted {
@@ -181,7 +181,7 @@ impl Task {
         now: Now,
     ) -> Option<(Operation, Action)> {
         let known = self.progress.containers.get(&key.name)?.known;
-        if known == ContainerStatus::Stopped {
+        if known == ContainerStatus::Stopped || self.runs.get(&key.name)?.doubt.is_some() {
             return self.release(key, now);
         }
         match self.runs.get(&key.name)?.operation() {

@@ -3,6 +3,7 @@
 use crate::core::container::{Run, Under};
 use crate::core::event::{EffectId, Outcome};
 use crate::core::report::Reports;
+use crate::core::stop::Stopping;
 use crate::model::{
     ContainerProgress, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, StopReason, TaskArn,
     TaskProgress, TaskSpec, TaskStatus,
@@ -145,6 +146,9 @@ impl Task {
         container.known = ContainerStatus::Stopped;
         if container.error.is_none() {
             container.error = error;
+        }
+        if let Some(run) = self.runs.get_mut(name) {
+            run.stopping = Stopping::NotYet;
         }
         let ended = container.exit.as_ref().map_or(now.wall, |exit| exit.at);
         if essential {

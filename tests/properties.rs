@@ -1,0 +1,52 @@
+//! The core's invariants, over random events in a small simulated world: lost, repeated and late
+//! answers, failures, processes that ignore signals, and a crash at any step.
+
+mod simulation;
+
+use proptest::prelude::*;
+use simulation::{Op, World};
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => (0u8..6, 0u8..8).prop_map(|(task, shape)| Op::Run { task, shape }),
+        2 => (0u8..6).prop_map(Op::Stop),
+        14 => any::<u8>().prop_map(Op::Answer),
+        2 => any::<u8>().prop_map(Op::AnswerLost),
+        2 => any::<u8>().prop_map(Op::AnswerTwice),
+        2 => any::<u8>().prop_map(Op::Fail),
+        4 => (any::<u8>(), 0i32..3).prop_map(|(container, code)| Op::Exit { container, code }),
+        1 => any::<u8>().prop_map(Op::ExitUnseen),
+        4 => (0u32..40_000).prop_map(Op::Pass),
+        1 => Just(Op::PassHours),
+        2 => Just(Op::Reconcile),
+        1 => any::<u8>().prop_map(Op::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Whatever happens, every step keeps the invariants; and once events get through again, every
+    /// task ends, is reported so, and leaves nothing.
+    #[test]
+    fn every_history_ends_well(ops in prop::collection::vec(op(), 1..120)) {
+        let mut world = World::new();
+        for op in ops {
+            world.apply(op);
+        }
+        world.settle();
+    }
+
+    /// A stop that is known before a process was started wins: nothing is started any more.
+    #[test]
+    fn a_stop_before_the_start_wins(steps in 0usize..12, shape in 0u8..8) {
+        let mut world = World::new();
+        world.apply(Op::Run { task: 0, shape });
+        for step in 0..steps {
+            world.apply(Op::Answer(u8::try_from(step).unwrap()));
+        }
+        world.apply(Op::Stop(0));
+        world.forbid_starts();
+        world.settle();
+    }
+}

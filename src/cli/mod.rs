@@ -1,1 +1,2 @@
-//! See the table in the crate's front page.
+//! The commands.
+pub mod flags;

@@ -1,0 +1,238 @@
+//! A host of its own for one test: a network namespace, a private containerd in it, an embedded
+//! control plane, and the real agent as a process. Fixed ports and the bridge's name can't collide,
+//! and when the namespace ends, everything in it does.
+
+use super::containerd::{PrivateContainerd, TempDir};
+use ecsd::local::{ControlPlane, Handle, Options, Task};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Runs a test's body on a thread in a network namespace of its own, with a runtime whose sockets and
+/// child processes are all in there.
+pub fn on_own_network<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::Builder::new().name("test-host".into()).spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("the tests run as root");
+        run("ip", &["link", "set", "lo", "up"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(body());
+    });
+    if let Err(panic) = thread.unwrap().join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs a program to its end; it must succeed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// How long anything may take before the test gives up: a limit, never a measure.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The host.
+pub struct Host {
+    pub containerd: PrivateContainerd,
+    pub control: Handle,
+    pub dir: TempDir,
+    agent: Option<Child>,
+    environment: Vec<(String, String)>,
+}
+
+impl Host {
+    /// A host whose agent was not started yet, with containerd of PATH or of `ECSD_TEST_CONTAINERD`.
+    pub async fn new() -> Self {
+        let bin = std::env::var_os("ECSD_TEST_CONTAINERD").map(PathBuf::from);
+        let containerd = PrivateContainerd::start(bin.as_deref());
+        let (control, serve) = ControlPlane::bind("127.0.0.1:0".parse().unwrap(), Options::default()).await.unwrap();
+        tokio::spawn(serve);
+        Self { containerd, control, dir: TempDir::new("host"), agent: None, environment: Vec::new() }
+    }
+
+    /// A variable of the agent's environment, for its next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// Starts the agent against the embedded control plane.
+    pub fn start_agent(&mut self) {
+        let endpoint = self.control.endpoint();
+        self.start_agent_at(&endpoint);
+    }
+
+    /// Starts the agent against any back end.
+    pub fn start_agent_at(&mut self, endpoint: &str) {
+        let dir = self.dir.path();
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("agent.out")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ecsd"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("ECS_BACKEND_HOST", endpoint)
+            .env("ECS_CLUSTER", "local")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "AKIDTEST")
+            .env("AWS_SECRET_ACCESS_KEY", "test-secret")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("ECS_DATADIR", dir.join("data"))
+            .env("ECS_LOGLEVEL", "debug")
+            .env("ECS_CONTAINERD_ADDRESS", self.containerd.socket())
+            .env("ECS_CONTAINERD_NAMESPACE", "ecs")
+            .env("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s")
+            .env("ECS_CONTAINER_STOP_TIMEOUT", "2s")
+            .env("ECSD_RUNTIME_DIR", dir.join("run"))
+            .env("ECSD_CGROUP_ROOT", self.cgroup_root())
+            .env("ECSD_LOGGER", env!("CARGO_BIN_EXE_ecsd-logger"))
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(child);
+    }
+
+    /// The cgroup root of this host's tasks.
+    pub fn cgroup_root(&self) -> String {
+        let name = self.dir.path().file_name().unwrap().to_string_lossy().into_owned();
+        format!("{name}-cg")
+    }
+
+    /// Starts the agent and waits until it is connected.
+    pub async fn start(&mut self) {
+        self.start_agent();
+        self.until("the agent is connected", |host| host.control.has_ready_instance()).await;
+    }
+
+    /// The agent's process id.
+    pub fn agent_pid(&self) -> i32 {
+        i32::try_from(self.agent.as_ref().expect("the agent runs").id()).unwrap()
+    }
+
+    /// SIGKILLs the agent.
+    pub fn kill_agent(&mut self) {
+        let mut agent = self.agent.take().expect("the agent runs");
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// SIGTERMs the agent; answers its exit code and how long that took.
+    pub async fn stop_agent(&mut self) -> (Option<i32>, Duration) {
+        let mut agent = self.agent.take().expect("the agent runs");
+        let begun = Instant::now();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(agent.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        loop {
+            if let Some(status) = agent.try_wait().unwrap() {
+                return (status.code(), begun.elapsed());
+            }
+            assert!(begun.elapsed() < PATIENCE, "the agent does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for the agent to end by itself.
+    pub async fn agent_exit(&mut self) -> Option<i32> {
+        let mut agent = self.agent.take().expect("the agent runs");
+        for _ in 0..9000 {
+            if let Some(status) = agent.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the agent does not end\n{}", self.agent_log());
+    }
+
+    /// What the agent wrote.
+    pub fn agent_log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("agent.out")).unwrap_or_default()
+    }
+
+    /// Waits until something is so.
+    pub async fn until(&self, what: &str, mut so: impl FnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !so(self) {
+            if begun.elapsed() > PATIENCE {
+                let log = self.agent_log();
+                let tail: Vec<&str> = log.lines().rev().take(80).collect();
+                let tail: Vec<&str> = tail.into_iter().rev().collect();
+                panic!("in vain: {what}\n{}", tail.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Registers a definition of these containers and runs it.
+    pub fn run_task(&self, definition: Value) -> String {
+        let definition = self.control.register_task_definition(definition).unwrap_or_else(|e| panic!("{e:?}"));
+        self.control.run_task(&definition, json!({})).unwrap_or_else(|e| panic!("{e:?}"))
+    }
+
+    /// Waits until the control plane was told that the task is in that status.
+    pub async fn until_status(&self, arn: &str, status: &str) -> Task {
+        self.until(&format!("{arn} is {status}"), |host| {
+            host.control.task(arn).is_some_and(|task| ecsd::local::rank(&task.last_status) >= ecsd::local::rank(status))
+        })
+        .await;
+        let task = self.control.task(arn).unwrap();
+        assert_eq!(task.last_status, status, "{task:#?}\n{}", self.agent_log());
+        task
+    }
+
+    /// `ctr` in the agent's namespace.
+    pub fn ctr(&self, arguments: &[&str]) -> String {
+        let socket = self.containerd.socket().to_string_lossy().into_owned();
+        let mut all = vec!["-a", socket.as_str(), "-n", "ecs"];
+        all.extend(arguments);
+        run("ctr", &all)
+    }
+
+    /// Directory of a task's containers.
+    pub fn task_dir(&self, arn: &str) -> PathBuf {
+        self.dir.path().join("data/tasks").join(arn.rsplit('/').next().unwrap())
+    }
+
+    /// What a container of a task wrote so far, both streams.
+    pub fn logs(&self, arn: &str, container: &str) -> String {
+        let directory = self.task_dir(arn).join(container);
+        let mut text = String::new();
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().ends_with("-json.log") {
+                let lines = std::fs::read_to_string(entry.path()).unwrap_or_default();
+                for line in lines.lines() {
+                    let record: Value = serde_json::from_str(line).unwrap_or_default();
+                    text.push_str(record["log"].as_str().unwrap_or_default());
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.agent_log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the agent's last lines\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        self.containerd.end_containers();
+        unpin(&self.dir.path().join("run"));
+    }
+}
+
+/// Unmounts pinned namespaces that an agent which was killed left.
+fn unpin(directory: &Path) {
+    for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
+        let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}

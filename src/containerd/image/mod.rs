@@ -1,0 +1,29 @@
+//! The parts of [`crate::containerd::images`]: from an image's name to a snapshot that can be
+//! mounted.
+//!
+//! ```text
+//! reference -> registry (http, auth, retry) -> blob -> content (containerd) -> unpack -> unpacked
+//!              `---------------------------- pull ----------------------------'
+//!                                import (archive on disk) --^
+//! ```
+
+pub mod archive;
+pub mod auth;
+pub mod blob;
+pub mod content;
+pub mod document;
+pub mod error;
+pub mod flight;
+pub mod http;
+pub mod import;
+pub mod lease;
+pub mod options;
+pub mod progress;
+pub mod pull;
+pub mod record;
+pub mod reference;
+pub mod registry;
+pub mod retry;
+pub mod tarball;
+pub mod unpack;
+pub mod unpacked;

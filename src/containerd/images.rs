@@ -1,0 +1,259 @@
+//! Images: which digest a name stands for, by the configured pull behaviour, and making that image
+//! ready to run. Called by the engine through [`Images`], and by the containers module for an
+//! image's configuration. Never touches another namespace, never runs anything.
+
+use crate::containerd::Connection;
+use crate::containerd::image::error::{PullError, RegistryError, chain};
+use crate::containerd::image::flight::Flights;
+use crate::containerd::image::pull::{Puller, retried};
+use crate::containerd::image::record::{self, Origin};
+use crate::containerd::image::reference::Reference;
+use crate::containerd::image::unpacked::Found;
+use crate::core::PullFailure;
+use crate::model::{ImageDigest, ResolvedImage, StopReason};
+use crate::ports::Images;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+pub use crate::containerd::image::import::ImportError;
+pub use crate::containerd::image::options::{Backoff, ImageOptions, PullBehavior, PullTuning};
+pub use crate::containerd::image::progress::PullProgress;
+pub use crate::containerd::image::record::LocalImage;
+pub use crate::containerd::image::unpacked::{ImageStore, UnpackedImage};
+
+type Shared<T> = Result<T, Arc<PullError>>;
+
+/// Images of one containerd namespace. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ImageService {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    behavior: PullBehavior,
+    puller: Puller,
+    /// Tags being asked for, by record name; `true` where a local image serves as well.
+    asks: Flights<(String, bool), Shared<ImageDigest>>,
+    /// Pulls under way, by record name and digest.
+    pulls: Flights<(String, ImageDigest), Shared<Arc<UnpackedImage>>>,
+    /// Registries that could not be reached, and when.
+    unreachable: Mutex<HashMap<String, Instant>>,
+}
+
+impl ImageService {
+    /// By way of `conn`. Nothing is asked yet.
+    pub fn new(conn: Connection, options: ImageOptions) -> Self {
+        let inner = Inner {
+            behavior: options.pull_behavior,
+            puller: Puller::new(conn, &options),
+            asks: Flights::default(),
+            pulls: Flights::default(),
+            unreachable: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The handle by which others look images up; shares this service's memory.
+    pub fn store(&self) -> ImageStore {
+        self.inner.puller.store.clone()
+    }
+
+    /// The unpacked image of that name, as a task definition writes it.
+    ///
+    /// # Errors
+    /// `CannotCreateContainerError` where there is none, or containerd does not say.
+    pub async fn image_config(&self, image: &str) -> Result<Arc<UnpackedImage>, StopReason> {
+        self.inner.puller.store.image_config(image).await
+    }
+
+    /// Every image of our namespace.
+    ///
+    /// # Errors
+    /// `CannotListImagesError` with containerd's words.
+    pub async fn list(&self) -> Result<Vec<LocalImage>, StopReason> {
+        let listed = record::list(&self.inner.puller.conn).await;
+        listed.map_err(|error| StopReason::new("CannotListImagesError", chain(&error)))
+    }
+
+    /// Removes an image's record, and with it all that nothing else needs. Not there is fine.
+    ///
+    /// # Errors
+    /// `CannotRemoveImageError` with containerd's words.
+    pub async fn remove_image(&self, image: &str) -> Result<(), StopReason> {
+        let reason = |words: String| StopReason::new("CannotRemoveImageError", words);
+        let reference = Reference::parse(image).map_err(|error| reason(error.to_string()))?;
+        let removed = record::remove(&self.inner.puller.conn, &reference.record_name()).await;
+        removed.map_err(|error| reason(chain(&error)))
+    }
+
+    /// Loads an archive: [`crate::containerd::image::import::import_archive`].
+    ///
+    /// # Errors
+    /// [`ImportError`].
+    pub async fn import(&self, path: &Path) -> Result<Vec<String>, ImportError> {
+        crate::containerd::image::import::import_archive(self, path).await
+    }
+
+    pub(crate) fn puller(&self) -> &Puller {
+        &self.inner.puller
+    }
+}
+
+impl Images for ImageService {
+    fn resolve<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>> {
+        self.inner.resolve(image).boxed()
+    }
+
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        digest: Option<&'a ImageDigest>,
+    ) -> BoxFuture<'a, Result<ImageDigest, PullFailure>> {
+        self.inner.pull(image, digest).boxed()
+    }
+}
+
+impl Inner {
+    async fn resolve(self: &Arc<Self>, image: &str) -> Result<ResolvedImage, PullFailure> {
+        let failed =
+            |error: &PullError, local_serves| PullFailure { reason: error.reason(image), local_serves };
+        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), false))?;
+        let found = self.puller.store.find(&reference.record_name()).await;
+        let found = found.map_err(|error| failed(&error, false))?;
+        let unpacked = found.as_ref().filter(|found| found.image.is_some());
+        if reference.digest().is_some() {
+            // Known without asking, and not told as resolved (spec/task-engine.md 3.2).
+            return Ok(ResolvedImage { digest: None, local: unpacked.is_some() });
+        }
+        if let Some(local) = unpacked
+            && !self.asks_for(&local.record.origin)
+        {
+            // An image that no registry gave has no registry digest either.
+            let digest = (local.record.origin == Origin::Registry).then(|| local.record.target.clone());
+            return Ok(ResolvedImage { digest, local: true });
+        }
+        let serves = self.serves(unpacked);
+        match self.ask(&reference, serves).await {
+            Ok(digest) => {
+                let local = unpacked.is_some_and(|local| local.record.target == digest);
+                Ok(ResolvedImage { digest: Some(digest), local })
+            }
+            Err(error) => Err(failed(&error, serves)),
+        }
+    }
+
+    async fn pull(
+        self: &Arc<Self>,
+        image: &str,
+        digest: Option<&ImageDigest>,
+    ) -> Result<ImageDigest, PullFailure> {
+        let failed =
+            |error: &PullError, local_serves| PullFailure { reason: error.reason(image), local_serves };
+        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), false))?;
+        let found = self.puller.store.find(&reference.record_name()).await;
+        let found = found.map_err(|error| failed(&error, false))?;
+        let unpacked = found.as_ref().and_then(|found| Some((&found.record, found.image.as_ref()?)));
+        let serves = self.serves(found.as_ref().filter(|found| found.image.is_some()));
+        let wanted = digest.or(reference.digest());
+        if let Some((record, local)) = unpacked
+            && wanted.map_or(!self.asks_for(&record.origin), |wanted| *wanted == record.target)
+        {
+            return Ok(local.id.clone());
+        }
+        let wanted = match wanted {
+            Some(wanted) => wanted.clone(),
+            None => self.ask(&reference, serves).await.map_err(|error| failed(&error, serves))?,
+        };
+        if let Some((_, local)) = unpacked.filter(|(record, _)| record.target == wanted) {
+            return Ok(local.id.clone());
+        }
+        let key = (reference.record_name(), wanted.clone());
+        let flight = self.pulls.join(key, || {
+            let inner = self.clone();
+            async move { inner.puller.pull(&reference, &wanted).await.map_err(Arc::new) }.boxed()
+        });
+        match flight.await {
+            Ok(image) => Ok(image.id.clone()),
+            Err(error) => {
+                tracing::warn!(image, error = %chain(&*error), "pull failed");
+                Err(failed(&error, serves))
+            }
+        }
+    }
+
+    /// Whether the registry is asked about an image that is there (spec/task-engine.md 3.1).
+    fn asks_for(&self, origin: &Origin) -> bool {
+        match self.behavior {
+            PullBehavior::Default | PullBehavior::Always => true,
+            PullBehavior::Once => *origin == Origin::Foreign,
+            PullBehavior::PreferCached => false,
+        }
+    }
+
+    /// Whether a local image may serve where the registry fails.
+    fn serves(&self, unpacked: Option<&Found>) -> bool {
+        unpacked.is_some() && matches!(self.behavior, PullBehavior::Default | PullBehavior::PreferCached)
+    }
+
+    /// The digest that the registry has for a tag. Where a local image serves, this is quick or it
+    /// fails.
+    async fn ask(self: &Arc<Self>, reference: &Reference, serves: bool) -> Shared<ImageDigest> {
+        let host = reference.host().to_owned();
+        if serves && let Some(ago) = self.unreachable_since(&host) {
+            return Err(Arc::new(PullError::StillUnreachable { host, ago }));
+        }
+        let flight = self.asks.join((reference.record_name(), serves), || {
+            let (inner, reference) = (self.clone(), reference.clone());
+            async move { inner.ask_registry(&reference, serves).await.map_err(Arc::new) }.boxed()
+        });
+        let answer = match serves {
+            false => flight.await,
+            true => {
+                let after = self.puller.tuning.local_patience;
+                let late = || Err(Arc::new(PullError::Patience { host: host.clone(), after }));
+                tokio::time::timeout(after, flight).await.unwrap_or_else(|_| late())
+            }
+        };
+        let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        match &answer {
+            Err(error) if error.is_unreachable() => unreachable.insert(host, Instant::now()),
+            _ => unreachable.remove(&host),
+        };
+        answer
+    }
+
+    fn unreachable_since(&self, host: &str) -> Option<std::time::Duration> {
+        let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
+        let ago = unreachable.get(host)?.elapsed();
+        (ago < self.puller.tuning.unreachable_memory).then_some(ago)
+    }
+
+    async fn ask_registry(&self, reference: &Reference, serves: bool) -> Result<ImageDigest, PullError> {
+        let registry = &self.puller.registry;
+        let ask = || async {
+            let refused = match registry.head(reference).await {
+                Ok(Some(digest)) => return Ok(digest),
+                Ok(None) => None,
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => Some(error),
+            };
+            // HEAD has no words, and some registries refuse it: GET tells.
+            match registry.manifest(reference, None).await {
+                Ok(document) => Ok(document.digest),
+                Err(error @ RegistryError::Status { .. }) => Err(error),
+                Err(error) => Err(refused.unwrap_or(error)),
+            }
+        };
+        let mut backoff = self.puller.tuning.resolve_retry;
+        if serves {
+            // Nobody need wait: one more try is all.
+            backoff.attempts = backoff.attempts.min(2);
+        }
+        retried(&backoff, ask).await
+    }
+}

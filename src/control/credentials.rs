@@ -6,7 +6,9 @@ use super::http::SchemeClient;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future};
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,7 +32,11 @@ struct Inner {
 
 enum Source {
     /// Built at first use: what it reads may cost time.
-    Chain { http: SchemeClient, region: String, built: tokio::sync::OnceCell<DefaultCredentialsChain> },
+    Chain {
+        http: SchemeClient,
+        region: String,
+        built: tokio::sync::OnceCell<DefaultCredentialsChain>,
+    },
     Given(SharedCredentialsProvider),
 }
 

@@ -4,8 +4,10 @@
 //! plain (the embedded control plane, tests, IMDS) never loads the machine's certificates: that costs
 //! megabytes of memory that it would keep.
 
-use aws_smithy_http_client::Builder;
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
@@ -30,9 +32,19 @@ impl Default for SchemeClient {
 
 impl SchemeClient {
     fn secure(&self) -> &SharedHttpClient {
-        let build = || Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        self.secure.get_or_init(build)
+        self.secure
+            .get_or_init(|| Builder::new().build_with_connector_fn(|settings, _| secure_connector(settings)))
     }
+}
+
+/// Only HTTPS goes through a proxy: what is plain is on this machine or link-local.
+fn secure_connector(settings: Option<&HttpConnectorSettings>) -> Connector {
+    let mut builder =
+        Connector::builder().sleep_impl(TokioSleep::new()).proxy_config(ProxyConfig::from_env());
+    if let Some(settings) = settings {
+        builder = builder.connector_settings(settings.clone());
+    }
+    builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
 }
 
 impl HttpClient for SchemeClient {

@@ -42,11 +42,8 @@ mod tests {
 
     #[test]
     fn the_user_agent_has_the_shape_of_the_original() {
-        let mut identity = AgentIdentity {
-            version: "1.105.1".into(),
-            hash: "*a8b3e7d3".into(),
-            os_family: "LINUX".into(),
-        };
+        let mut identity =
+            AgentIdentity { version: "1.105.1".into(), hash: "*a8b3e7d3".into(), os_family: "LINUX".into() };
         let expected = "Amazon ECS Agent - v1.105.1 (*a8b3e7d3) (linux; LINUX) (+http://aws.amazon.com/ecs/)";
         assert_eq!(identity.user_agent(), expected);
         identity.os_family = "a\r\nX: y".into();

@@ -26,8 +26,21 @@ pub mod tcs;
 pub mod ws;
 
 pub use account::Account;
-pub use acs::{AcsEvent, KnownTasks};
+pub use acs::{AcsContext, AcsEvent};
+
 pub use api::EcsApi;
 pub use facts::InstanceFacts;
 pub use identity::AgentIdentity;
 pub use roles::CredentialsStore;
+
+/// An error and all its causes in one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

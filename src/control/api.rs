@@ -1,0 +1,89 @@
+//! The ECS API (spec/control-plane.md 1): registering the instance, finding the websockets'
+//! addresses, submitting state changes. The only module that names the SDK's client.
+
+mod discover;
+mod error;
+mod register;
+mod submit;
+
+pub use discover::PollEndpoints;
+pub use error::ApiError;
+pub use register::{RegisterError, Registered, Registration};
+pub use submit::{InstanceReporter, SubmitTimings};
+
+use super::account::Account;
+use aws_config::BehaviorVersion;
+use aws_sdk_ecs::config::timeout::TimeoutConfig;
+use aws_sdk_ecs::config::{IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig};
+use aws_smithy_async::rt::sleep::TokioSleep;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Dialling.
+const CONNECT: Duration = Duration::from_secs(30);
+/// One attempt from dialling to the last byte (0.2).
+const ROUND_TRIP: Duration = Duration::from_secs(42);
+
+/// The API of one account and region; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EcsApi {
+    client: aws_sdk_ecs::Client,
+    user_agent: Arc<str>,
+    discovered: Arc<discover::Cache>,
+}
+
+impl EcsApi {
+    /// Puts the client together. Does no I/O: certificates, credentials and addresses are looked up
+    /// by the first call.
+    pub fn new(account: &Account) -> Self {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ROUND_TRIP).build();
+        let mut config = aws_sdk_ecs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(account.region.clone()))
+            .http_client(account.http.clone())
+            .credentials_provider(account.credentials.clone())
+            // The account's cache serves the websockets too; a second one would only hold on to
+            // credentials that it gave up.
+            .identity_cache(IdentityCache::no_cache())
+            .sleep_impl(TokioSleep::new())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(endpoint) = &account.endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        Self {
+            client: aws_sdk_ecs::Client::from_conf(config.build()),
+            user_agent: account.identity.user_agent().into(),
+            discovered: Arc::default(),
+        }
+    }
+
+    /// What is done to each request before it is signed: the original's User-Agent instead of the
+    /// SDK's, and members that the public model lacks.
+    fn finish(&self, extra_members: String) -> impl Fn(&mut HttpRequest) + Send + Sync + use<> + 'static {
+        let user_agent = Arc::clone(&self.user_agent);
+        move |request| {
+            let headers = request.headers_mut();
+            headers.remove("x-amz-user-agent");
+            headers.insert("user-agent", user_agent.to_string());
+            if !extra_members.is_empty() {
+                add_members(request, &extra_members);
+            }
+        }
+    }
+}
+
+/// Adds `"name":value` text in front of the closing brace of a JSON body.
+fn add_members(request: &mut HttpRequest, members: &str) {
+    let Some(body) = request.body().bytes().and_then(|b| std::str::from_utf8(b).ok()) else { return };
+    let Some(open) = body.trim_end().strip_suffix('}') else { return };
+    let comma = if open.trim_end().ends_with('{') { "" } else { "," };
+    let whole = format!("{open}{comma}{members}}}");
+    let length = whole.len().to_string();
+    *request.body_mut() = SdkBody::from(whole);
+    request.headers_mut().insert("content-length", length);
+}

@@ -1,0 +1,82 @@
+//! DiscoverPollEndpoint (spec/control-plane.md 1.3): where ACS and TCS are.
+
+use super::{ApiError, EcsApi};
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// An answer is good for this long, and serves as a fall-back after it.
+const TTL: Duration = Duration::from_secs(12 * 3600);
+/// The longest that one call may take, its attempts together.
+const DEADLINE: Duration = Duration::from_secs(126);
+
+/// Addresses of the websockets, without `/ws`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollEndpoints {
+    /// ACS.
+    pub acs: String,
+    /// TCS.
+    pub telemetry: String,
+}
+
+/// The last answer, and for which instance. The lock also makes calls wait for one another.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    last: Mutex<Option<(String, PollEndpoints, Instant)>>,
+}
+
+impl EcsApi {
+    /// The addresses for an instance, from the cache, the service, or the cache after all.
+    ///
+    /// # Errors
+    /// [`ApiError`] where the service can't be asked and never was.
+    pub async fn discover_poll_endpoint(
+        &self,
+        cluster: &str,
+        instance: &str,
+    ) -> Result<PollEndpoints, ApiError> {
+        let mut last = self.discovered.last.lock().await;
+        let known = last.as_ref().filter(|(of, _, _)| of == instance);
+        if let Some((_, endpoints, _)) = known.filter(|(_, _, at)| at.elapsed() < TTL) {
+            return Ok(endpoints.clone());
+        }
+        match self.ask(cluster, instance).await {
+            Ok(endpoints) => {
+                *last = Some((instance.to_owned(), endpoints.clone(), Instant::now()));
+                Ok(endpoints)
+            }
+            Err(error) => match known {
+                Some((_, endpoints, _)) => {
+                    tracing::warn!(%error, "Using the poll endpoints that were discovered earlier");
+                    Ok(endpoints.clone())
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn ask(&self, cluster: &str, instance: &str) -> Result<PollEndpoints, ApiError> {
+        const OPERATION: &str = "DiscoverPollEndpoint";
+        let call = self
+            .client
+            .discover_poll_endpoint()
+            .cluster(cluster)
+            .container_instance(instance)
+            .customize()
+            .mutate_request(self.finish(r#""zoneId":"""#.to_owned()))
+            .send();
+        let late = || ApiError::Transport {
+            operation: OPERATION,
+            message: format!("no answer within {DEADLINE:?}"),
+        };
+        let answer = tokio::time::timeout(DEADLINE, call).await.map_err(|_| late())?;
+        let answer = answer.map_err(|e| ApiError::new(OPERATION, e))?;
+        let missing = |member| ApiError::Incomplete { operation: OPERATION, member };
+        Ok(PollEndpoints {
+            acs: answer.endpoint.filter(|e| !e.is_empty()).ok_or_else(|| missing("endpoint"))?,
+            telemetry: answer
+                .telemetry_endpoint
+                .filter(|e| !e.is_empty())
+                .ok_or_else(|| missing("telemetryEndpoint"))?,
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! One container of a task (spec/control-plane.md 3.4, spec/task-engine.md 2.1).
+
+use super::volume::check_path;
+use super::{PayloadError, bad, bounded, check_name, mib, out_of_bounds, unsupported};
+use crate::control::acs::wire;
+use crate::model::{
+    ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint, PortMapping,
+    PortRange, Protocol, VolumeFrom, VolumeSpec,
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Longer than any limit of ECS, short enough to add to a clock.
+const MAX_TIMEOUT_S: i64 = 365 * 24 * 3600;
+
+pub(super) fn convert(
+    source: &wire::Container,
+    volumes: &[VolumeSpec],
+    endpoint: &dyn Fn(&str) -> EndpointId,
+) -> Result<ContainerSpec, PayloadError> {
+    check_name("container name", &source.name, false)?;
+    let at = |member: &str| format!("container {:?}: {member}", source.name);
+    refuse_unsupported(source)?;
+    if source.image.is_empty() || source.image.len() > 4096 || source.image.contains(char::is_control) {
+        return Err(bad(&at("image"), &source.image, "it must be an image reference"));
+    }
+    let cpu = u64::try_from(source.cpu).ok().filter(|units| *units <= 16_384 * 1024);
+    check_environment(&at("environment"), &source.environment)?;
+    Ok(ContainerSpec {
+        name: source.name.clone(),
+        arn: source.container_arn.clone(),
+        image: source.image.clone(),
+        command: command(source)?,
+        entry_point: source.entry_point.clone(),
+        environment: source.environment.clone(),
+        essential: source.essential,
+        cpu_shares: cpu.ok_or_else(|| out_of_bounds(&at("cpu"), source.cpu, "0 to 16777216 CPU units"))?,
+        memory_mib: mib(&at("memory"), source.memory)?,
+        ports: ports(source)?,
+        mounts: mounts(source, volumes)?,
+        volumes_from: source
+            .volumes_from
+            .iter()
+            .map(|v| VolumeFrom { container: v.source_container.clone(), read_only: v.read_only })
+            .collect(),
+        links: source.links.clone(),
+        depends_on: dependencies(source)?,
+        start_timeout: timeout(&at("startTimeout"), source.start_timeout)?,
+        stop_timeout: timeout(&at("stopTimeout"), source.stop_timeout)?,
+        docker: docker(source)?,
+        endpoint: endpoint(&source.name),
+    })
+}
+
+fn refuse_unsupported(source: &wire::Container) -> Result<(), PayloadError> {
+    let asm = source.registry_authentication.as_ref().is_some_and(|auth| auth.r#type == "asm");
+    let restarts = source.restart_policy.as_ref().is_some_and(|policy| policy.enabled);
+    let refused: [(bool, &str); 6] = [
+        (!source.secrets.is_empty(), "a secret of SSM or Secrets Manager"),
+        (!source.environment_files.is_empty(), "an environment file"),
+        (source.firelens_configuration.is_some(), "a log router (FireLens)"),
+        (!source.managed_agents.is_empty(), "a managed agent (ECS Exec)"),
+        (restarts, "a restart policy"),
+        (asm, "a registry password in Secrets Manager"),
+    ];
+    match refused.iter().find(|(present, _)| *present) {
+        Some((_, what)) => Err(unsupported(&format!("container {:?}: {what}", source.name))),
+        None => Ok(()),
+    }
+}
+
+/// The kernel takes neither NUL nor `=` in a name.
+fn check_environment(what: &str, environment: &BTreeMap<String, String>) -> Result<(), PayloadError> {
+    for (name, value) in environment {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(bad(what, name, "a variable's name must not be empty or hold '=' or NUL"));
+        }
+        if value.contains('\0') {
+            return Err(bad(what, name, "the variable's value holds a NUL"));
+        }
+    }
+    Ok(())
+}
+
+/// The command, or what the overrides put in its place. `overrides` is JSON text with `command` as
+/// its only key; any other would be an override that is not obeyed.
+fn command(source: &wire::Container) -> Result<Vec<String>, PayloadError> {
+    let document = |reason: String| PayloadError::Document {
+        container: source.name.clone(),
+        document: "overrides",
+        reason,
+    };
+    let overrides = object(&source.overrides).map_err(document)?;
+    let mut command = None;
+    for (key, value) in overrides {
+        if key != "command" {
+            let key: String = key.chars().take(64).collect();
+            return Err(document(format!("unknown member {key:?}: only command can be overridden")));
+        }
+        let words: Option<Vec<String>> =
+            serde_json::from_value(value).map_err(|e| document(super::wire::explain(&e)))?;
+        command = words;
+    }
+    Ok(command.unwrap_or_else(|| source.command.clone()))
+}
+
+fn docker(source: &wire::Container) -> Result<DockerConfig, PayloadError> {
+    let Some(docker) = &source.docker_config else { return Ok(DockerConfig::default()) };
+    let read = |document: &'static str, text: &str| {
+        object(text).map_err(|reason| PayloadError::Document {
+            container: source.name.clone(),
+            document,
+            reason,
+        })
+    };
+    Ok(DockerConfig {
+        config: read("dockerConfig.config", &docker.config)?,
+        host_config: read("dockerConfig.hostConfig", &docker.host_config)?,
+    })
+}
+
+/// A JSON object as text, its top-level keys lower-cased (Docker's decoder does not mind case).
+/// Empty text and `null` are the empty object.
+fn object(text: &str) -> Result<BTreeMap<String, Value>, String> {
+    if text.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let read: Result<Option<BTreeMap<String, Value>>, _> = serde_json::from_str(text);
+    let members = read.map_err(|e| super::wire::explain(&e))?.unwrap_or_default();
+    Ok(members.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect())
+}
+
+fn dependencies(source: &wire::Container) -> Result<Vec<Dependency>, PayloadError> {
+    let convert = |d: &wire::ContainerDependency| {
+        let condition = match d.condition.as_str() {
+            "START" => DependencyCondition::Start,
+            "COMPLETE" => DependencyCondition::Complete,
+            "SUCCESS" => DependencyCondition::Success,
+            "HEALTHY" => DependencyCondition::Healthy,
+            other => {
+                let other: String = other.chars().take(64).collect();
+                return Err(PayloadError::Dependencies(format!(
+                    "container {:?} waits for {:?} to be {other:?}: \
+                     the conditions are START, COMPLETE, SUCCESS and HEALTHY",
+                    source.name, d.container_name
+                )));
+            }
+        };
+        Ok(Dependency { container: d.container_name.clone(), condition })
+    };
+    source.depends_on.iter().map(convert).collect()
+}
+
+fn timeout(what: &str, seconds: i64) -> Result<Option<Duration>, PayloadError> {
+    match seconds {
+        0 => Ok(None),
+        1..=MAX_TIMEOUT_S => Ok(Some(Duration::from_secs(seconds.unsigned_abs()))),
+        other => Err(out_of_bounds(what, other, "0 to 31536000 seconds")),
+    }
+}
+
+fn mounts(source: &wire::Container, volumes: &[VolumeSpec]) -> Result<Vec<MountPoint>, PayloadError> {
+    let at = |member: &str| format!("container {:?}: {member}", source.name);
+    bounded(&at("mountPoints: their number"), source.mount_points.len() as u64, 1024, "at most 1024")?;
+    let convert = |m: &wire::MountPoint| {
+        if !volumes.iter().any(|v| v.name == m.source_volume) {
+            return Err(bad(&at("sourceVolume"), &m.source_volume, "the task has no such volume"));
+        }
+        check_path(&at("containerPath"), &m.container_path)?;
+        Ok(MountPoint {
+            volume: m.source_volume.clone(),
+            container_path: m.container_path.clone(),
+            read_only: m.read_only,
+        })
+    };
+    source.mount_points.iter().map(convert).collect()
+}
+
+fn ports(source: &wire::Container) -> Result<Vec<PortMapping>, PayloadError> {
+    let at = |member: &str| format!("container {:?}: {member}", source.name);
+    bounded(&at("portMappings: their number"), source.port_mappings.len() as u64, 1024, "at most 1024")?;
+    let convert = |m: &wire::PortMapping| {
+        let protocol = match m.protocol.as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(bad(&at("protocol"), other, "it must be tcp or udp")),
+        };
+        let host_port = u16::try_from(m.host_port)
+            .map_err(|_| out_of_bounds(&at("hostPort"), m.host_port, "0 to 65535"))?;
+        if !m.container_port_range.is_empty() {
+            let range = &m.container_port_range;
+            let container = port_range(range).ok_or_else(|| {
+                bad(&at("containerPortRange"), range, "it must be a-b with 1 <= a <= b <= 65535")
+            })?;
+            return Ok(PortMapping { container, host_port: 0, protocol });
+        }
+        let first = u16::try_from(m.container_port).ok().filter(|p| *p > 0);
+        let first =
+            first.ok_or_else(|| out_of_bounds(&at("containerPort"), m.container_port, "1 to 65535"))?;
+        Ok(PortMapping { container: PortRange { first, count: 1, is_range: false }, host_port, protocol })
+    };
+    source.port_mappings.iter().map(convert).collect()
+}
+
+fn port_range(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    // 1-65535 is 65535 ports: the count still fits.
+    (first > 0 && first <= last).then(|| PortRange { first, count: last - first + 1, is_range: true })
+}

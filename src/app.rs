@@ -1,0 +1,459 @@
+//! The composition root of the agent: the only place that names concrete adapters. It puts one of
+//! each together, starts them in order, and ends them.
+//!
+//! Order: configuration, log, state, host, network; then the engine, so that containers are watched
+//! over before and while the control plane can't be reached; then registration, and the websockets.
+
+mod acs;
+mod facts;
+mod glue;
+
+use crate::cgroup::{CgroupOptions, CgroupService};
+use crate::cli::flags::Flags;
+use crate::config::{self, Config};
+use crate::containerd::image::{ImageOptions, PullBehavior, RegistryAuth as ImageAuth};
+use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
+use crate::control::acs::{AcsContext, AcsTimings};
+use crate::control::api::register::{Registered, Registration};
+use crate::control::api::submit::InstanceReporter;
+use crate::control::attributes::{Capabilities, attributes};
+use crate::control::imds::{Imds, InstanceDocument};
+use crate::control::payload::PayloadDecoder;
+use crate::control::tcs::{TcsContext, TcsTimings};
+use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts};
+use crate::core::Rules;
+use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
+use crate::net::{NetworkOptions, NetworkService};
+use crate::ports::{Containers, Loaded, Store, StoreChange};
+use crate::store::RedbStore;
+use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
+use glue::Instance;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Exit code: done.
+pub const DONE: u8 = 0;
+/// Exit code: failed, and worth another try.
+pub const FAILED: u8 = 1;
+/// Exit code: failed, and would again; the supervisor must not restart the agent.
+pub const TERMINAL: u8 = 5;
+
+/// Keys of what the store holds of the agent itself, as the original names them.
+const INSTANCE_ARN: &str = "container-instance-arn";
+const CLUSTER: &str = "cluster-name";
+const AVAILABILITY_ZONE: &str = "availability-zone";
+
+/// Why the agent can't run, and the code to exit with.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn retry(error: impl std::fmt::Display) -> Self {
+        Self { code: FAILED, message: error.to_string() }
+    }
+
+    fn terminal(error: impl std::fmt::Display) -> Self {
+        Self { code: TERMINAL, message: error.to_string() }
+    }
+}
+
+/// Runs the agent until it is told to end; answers its exit code.
+pub fn run(flags: &Flags) -> u8 {
+    let (config, warnings) = match Config::from_env(|name| std::env::var(name).ok()) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("ecsd: {error}");
+            return FAILED;
+        }
+    };
+    let level = flags.log_level.as_deref().and_then(crate::telemetry::LogLevel::from_word);
+    let level = level.unwrap_or(config.log_level);
+    if let Err(error) = crate::telemetry::init(level, config.log_file.as_deref(), config.log_format) {
+        eprintln!("ecsd: {error}: {}", control::chain(&error));
+        return FAILED;
+    }
+    for warning in &warnings {
+        tracing::warn!(variable = warning.variable, "{}", warning.message);
+    }
+    // One thread is enough for what is all waiting; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime");
+            return FAILED;
+        }
+    };
+    let code = match runtime.block_on(agent(config, flags)) {
+        Ok(()) => DONE,
+        Err(failure) => {
+            tracing::error!(exit = failure.code, "{}", failure.message);
+            failure.code
+        }
+    };
+    // Effects under way are left: whatever they were making is found again by its derived id.
+    runtime.shutdown_background();
+    code
+}
+
+/// Prints the attributes that would be registered: `name<TAB>value`.
+pub fn print_attributes() -> u8 {
+    match Config::from_env(|name| std::env::var(name).ok()) {
+        Ok((config, _)) => {
+            for attribute in attributes(&capabilities(&config)) {
+                println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
+            }
+            DONE
+        }
+        Err(error) => {
+            eprintln!("ecsd: {error}");
+            FAILED
+        }
+    }
+}
+
+async fn agent(config: Config, flags: &Flags) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::retry)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::retry)?;
+    let ended = async {
+        // Both only tell that a signal came: cancel-safe.
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let mut agent = Agent::assemble(config, flags).await?;
+    let (stop, stopped) = watch::channel(false);
+    let engine = tokio::spawn(agent.engine.take_loop(stopped));
+    // The work ends with an error or never; the signal ends it.
+    let result = tokio::select! {
+        failure = agent.serve() => Err(failure),
+        name = ended => {
+            tracing::info!(signal = name, "the agent ends; containers are left alone");
+            Ok(())
+        }
+    };
+    agent.background.abort_all();
+    stop.send_replace(true);
+    // What is known is made durable; a store that hangs does not hold the end back.
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(1500), engine).await;
+    result
+}
+
+/// Everything put together.
+struct Agent {
+    config: Config,
+    insecure: bool,
+    imds: Imds,
+    account: Account,
+    store: Arc<dyn Store>,
+    stored: Loaded,
+    facts: InstanceFacts,
+    engine: EngineSlot,
+    handle: EngineHandle,
+    roles: CredentialsStore,
+    instance: watch::Sender<Instance>,
+    background: JoinSet<()>,
+}
+
+/// The engine until its loop is taken.
+struct EngineSlot(Option<Engine>);
+
+impl EngineSlot {
+    fn take_loop(&mut self, mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {
+        let engine = self.0.take();
+        async move {
+            if let Some(engine) = engine {
+                let stop = async move {
+                    // The sender gone means the same as told.
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                };
+                engine.run(stop).await;
+            }
+        }
+    }
+}
+
+impl Agent {
+    async fn assemble(config: Config, flags: &Flags) -> Result<Self, Failure> {
+        let imds_disabled = config.imds_disabled || flags.blackhole_ec2_metadata;
+        let identity = AgentIdentity { os_family: config.os_family.clone(), ..AgentIdentity::default() };
+        let http = control::http::SchemeClient::default();
+        let imds = Imds::new(&http, imds_disabled);
+        let region = match &config.region {
+            Some(region) => region.clone(),
+            None => imds.region().await.map_err(|error| {
+                Failure::retry(format!("no region: set AWS_DEFAULT_REGION ({})", control::chain(&error)))
+            })?,
+        };
+        let account = Account::new(region.clone(), config.backend_host.clone(), identity);
+        std::fs::create_dir_all(&config.data_dir)
+            .map_err(|error| Failure::retry(format!("ECS_DATADIR {}: {error}", config.data_dir.display())))?;
+        let data_dir = config.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = RedbStore::open(&data_dir)?;
+            let stored = store.load()?;
+            Ok::<_, crate::ports::StoreError>((store, stored))
+        });
+        let (store, stored) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
+        let store: Arc<dyn Store> = Arc::new(store);
+        check_cluster(&config, &stored)?;
+        let facts = InstanceFacts::measure(
+            config.reserved_memory_mib,
+            config.reserved_ports.clone(),
+            config.reserved_ports_udp.clone(),
+        )
+        .map_err(|error| Failure::retry(control::chain(&error)))?;
+
+        let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
+            .map_err(Failure::terminal)?;
+        let images = ImageService::new(connection.clone(), image_options(&config)?);
+        let cgroups = CgroupService::new(CgroupOptions { root: config.cgroup_root.clone(), ..CgroupOptions::default() })
+            .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let containers = Arc::new(ContainerService::new(
+            connection,
+            container_options(&config, cgroups.systemd_cgroup())?,
+            Arc::new(glue::Images(images.store())),
+        ));
+        let networks = NetworkService::new(network_options(&config))
+            .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        networks.start().await.map_err(|error| Failure::retry(control::chain(&error)))?;
+        let networks = Arc::new(networks);
+
+        let api = EcsApi::new(&account);
+        let cluster = cluster_or_default(&config);
+        let ports = Ports {
+            images: Arc::new(images),
+            containers: containers.clone() as Arc<dyn Containers>,
+            networks: networks.clone(),
+            cgroups: Arc::new(cgroups),
+            store: store.clone(),
+            reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
+            facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
+            decoder: Arc::new(PayloadDecoder),
+        };
+        let options = Options {
+            rules: Rules {
+                host: facts.host_resources(),
+                stop_timeout: config.container_stop_timeout,
+                cleanup_wait: config.task_cleanup_wait,
+                pull_failure_stops_task: matches!(
+                    config.image_pull_behavior,
+                    config::PullBehavior::Always | config::PullBehavior::Once
+                ),
+            },
+            data_dir: config.data_dir.clone(),
+            limits: Limits::default(),
+        };
+        let opened = tokio::task::spawn_blocking(move || Engine::open(ports, options));
+        let (engine, handle) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
+        let mut background = JoinSet::new();
+        background.spawn(async move { containers.follow_events().await });
+        background.spawn(async move {
+            if let Err(error) = networks.keep_rules().await {
+                tracing::error!(error = control::chain(&error), "network rules are not watched");
+            }
+        });
+        Ok(Self {
+            insecure: flags.accept_insecure_certificates,
+            config,
+            imds,
+            account,
+            store,
+            stored,
+            facts,
+            engine: EngineSlot(Some(engine)),
+            handle,
+            roles: CredentialsStore::default(),
+            instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
+            background,
+        })
+    }
+
+    /// Registers and keeps both websockets; comes back only with a failure.
+    async fn serve(&mut self) -> Failure {
+        if self.insecure {
+            tracing::warn!("-k: the control plane's certificates are not verified");
+            self.account = self.account.clone().accept_any_certificate();
+        }
+        self.start_endpoints();
+        let api = EcsApi::new(&self.account);
+        let registered = match self.register(&api).await {
+            Ok(registered) => registered,
+            Err(failure) => return failure,
+        };
+        self.instance.send_modify(|instance| {
+            instance.cluster = registered.cluster.clone();
+            instance.arn = Some(registered.arn.clone());
+            instance.availability_zone = Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
+        });
+        let timeline = self.stored.meta.get(acs::MANIFEST_SEQUENCE).and_then(|text| text.parse().ok());
+        let (events, inbox) = tokio::sync::mpsc::channel(64);
+        let context = AcsContext {
+            api: api.clone(),
+            account: self.account.clone(),
+            cluster: registered.cluster.clone(),
+            instance: registered.arn.clone(),
+            roles: self.roles.clone(),
+            timeline: timeline.unwrap_or(-1),
+            timings: AcsTimings::default(),
+        };
+        self.background.spawn(control::acs::run(context, events));
+        let tasks = self.handle.view();
+        let context = TcsContext {
+            api,
+            account: self.account.clone(),
+            cluster: registered.cluster,
+            instance: registered.arn,
+            idle: Arc::new(move || tasks.borrow().is_empty()),
+            timings: TcsTimings::default(),
+        };
+        self.background.spawn(control::tcs::run(context));
+        acs::serve(inbox, self.handle.clone(), self.store.clone()).await;
+        Failure::retry("the ACS session ended")
+    }
+
+    async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {
+        let known = self.stored.meta.get(INSTANCE_ARN).cloned();
+        let mut capabilities = capabilities(&self.config);
+        if known.is_some() {
+            // Custom attributes belong to the first registration only.
+            capabilities.custom.clear();
+        }
+        let wanted = Registration {
+            cluster: self.config.cluster.clone(),
+            instance_arn: known,
+            facts: self.facts.clone(),
+            attributes: attributes(&capabilities),
+            tags: self.config.instance_tags.clone(),
+            document: if self.config.imds_disabled { InstanceDocument::default() } else { self.imds.document().await },
+        };
+        let registered = api.register_container_instance(&wanted).await;
+        let registered = registered
+            .map_err(|error| Failure { code: error.exit_code(), message: control::chain(&error) })?;
+        tracing::info!(instance = registered.arn, cluster = registered.cluster, "registered");
+        let store = self.store.clone();
+        let changes = [
+            StoreChange::PutMeta(INSTANCE_ARN, registered.arn.clone()),
+            StoreChange::PutMeta(CLUSTER, registered.cluster.clone()),
+            StoreChange::PutMeta(AVAILABILITY_ZONE, registered.availability_zone.clone()),
+        ];
+        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
+        if let Err(error) = written.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
+            tracing::error!(error, "the registration could not be stored: the next start registers anew");
+        }
+        Ok(registered)
+    }
+
+    /// Metadata and introspection.
+    fn start_endpoints(&mut self) {
+        let (snapshots, snapshot) = watch::channel(Arc::new(tmds::Snapshot::default()));
+        let publish = glue::publish_snapshots(self.handle.view(), self.instance.subscribe(), snapshots);
+        self.background.spawn(publish);
+        let credentials =
+            Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
+        let (steady, burst) = self.config.task_metadata_rps;
+        let metadata = MetadataHandler::new(snapshot.clone(), credentials, RateLimit { steady, burst });
+        let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version());
+        for (name, address, handler) in [
+            ("task metadata", self.config.task_metadata_address, Arc::new(metadata) as Arc<dyn tmds::Handler>),
+            ("introspection", self.config.introspection_address, Arc::new(introspection)),
+        ] {
+            let server = Server::start(name, address, handler);
+            self.background.spawn(async move {
+                // Serves until it is dropped.
+                let _server = server;
+                std::future::pending::<()>().await;
+            });
+        }
+    }
+}
+
+fn cluster_or_default(config: &Config) -> String {
+    if config.cluster.is_empty() { "default".to_owned() } else { config.cluster.clone() }
+}
+
+/// State of one cluster must not go on in another.
+fn check_cluster(config: &Config, stored: &Loaded) -> Result<(), Failure> {
+    let configured = cluster_or_default(config);
+    match stored.meta.get(CLUSTER) {
+        Some(saved) if *saved != configured => Err(Failure::terminal(format!(
+            "ECS_CLUSTER is {configured:?}, but the state in {} is of cluster {saved:?}: set ECS_CLUSTER back, or \
+             move the state away to register anew",
+            config.data_dir.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn capabilities(config: &Config) -> Capabilities {
+    Capabilities {
+        custom: config.instance_attributes.clone(),
+        logging_drivers: config.logging_drivers.clone(),
+        privileged: !config.privileged_disabled,
+        task_limits: config.task_cpu_mem_limit.unwrap_or(true),
+        os_family: config.os_family.clone(),
+    }
+}
+
+fn image_options(config: &Config) -> Result<ImageOptions, Failure> {
+    let mut options = ImageOptions {
+        snapshotter: config.containerd_snapshotter.clone(),
+        pull_behavior: match config.image_pull_behavior {
+            config::PullBehavior::Default => PullBehavior::Default,
+            config::PullBehavior::Always => PullBehavior::Always,
+            config::PullBehavior::Once => PullBehavior::Once,
+            config::PullBehavior::PreferCached => PullBehavior::PreferCached,
+        },
+        auth: config.registry_auth().map_err(Failure::retry)?,
+        ..ImageOptions::default()
+    };
+    options.tuning.inactivity_timeout = config.image_pull_inactivity_timeout;
+    Ok(options)
+}
+
+fn container_options(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
+    Ok(ContainerOptions {
+        snapshotter: config.containerd_snapshotter.clone(),
+        runtime: config.containerd_runtime.clone(),
+        runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
+        systemd_cgroup,
+        logger_program: logger_program(config)?,
+    })
+}
+
+/// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.
+fn logger_program(config: &Config) -> Result<PathBuf, Failure> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecsd-logger"));
+    let program = config.logger.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("/usr/bin/ecsd-logger"));
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Failure::terminal(format!(
+        "the log writer {} is not there: install ecsd-logger beside ecsd, or name it by ECSD_LOGGER",
+        program.display()
+    )))
+}
+
+fn network_options(config: &Config) -> NetworkOptions {
+    NetworkOptions {
+        bridge_name: config.bridge.clone(),
+        netns_dir: config.runtime_dir.join("netns"),
+        metadata_port: config.task_metadata_address.port(),
+        dynamic_port_range: config.dynamic_host_port_range,
+        reserved_tcp: config.reserved_ports.clone(),
+        reserved_udp: config.reserved_ports_udp.clone(),
+        ..NetworkOptions::default()
+    }
+}

@@ -1,0 +1,74 @@
+//! From ACS to the engine: each message's tasks are handed over, and the message is answered for once
+//! they are durable.
+
+use crate::control::acs::AcsEvent;
+use crate::engine::{EngineHandle, WantedTask};
+use crate::model::{DesiredStatus, TaskArn};
+use crate::ports::{Store, StoreChange, TasksView};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Key of the newest task manifest, as the original names it.
+pub const MANIFEST_SEQUENCE: &str = "task-manifest-seq-num";
+
+/// Takes events until there are no more.
+pub async fn serve(
+    mut events: mpsc::Receiver<AcsEvent>,
+    engine: EngineHandle,
+    store: Arc<dyn Store>,
+) {
+    let tasks = engine.view();
+    while let Some(event) = events.recv().await {
+        match event {
+            AcsEvent::Payload { message_id, tasks, rejected, respond } => {
+                tracing::debug!(message = message_id, tasks = tasks.len(), "payload");
+                for (arn, reason) in &rejected {
+                    tracing::warn!(task = %arn, reason, "task can't be taken");
+                }
+                let wanted = tasks.into_iter().map(|(desired, spec, source)| WantedTask { spec, desired, source });
+                let durable = engine.submit(wanted.collect(), rejected).await;
+                // The session may be gone: then the message comes again.
+                let _ = respond.send(durable.then_some(()).ok_or(()));
+            }
+            AcsEvent::Credentials { task, role, respond, .. } => {
+                let known = tasks.borrow().contains_key(&task.id());
+                tracing::debug!(%task, ?role, known, "role credentials");
+                let _ = respond.send(known.then_some(()).ok_or(()));
+            }
+            AcsEvent::Manifest { timeline, respond } => {
+                let stored = store_sequence(&store, timeline).await;
+                let _ = respond.send(stored.then(|| running(&tasks)).ok_or(()));
+            }
+            AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
+            AcsEvent::Heartbeat => {}
+            AcsEvent::Deregistered => {
+                tracing::error!("this container instance was deregistered; tasks go on, nothing new is taken");
+            }
+        }
+    }
+}
+
+async fn store_sequence(store: &Arc<dyn Store>, timeline: i64) -> bool {
+    let store = store.clone();
+    let change = StoreChange::PutMeta(MANIFEST_SEQUENCE, timeline.to_string());
+    let written = tokio::task::spawn_blocking(move || store.commit(&[change])).await;
+    matches!(written, Ok(Ok(())))
+}
+
+fn running(tasks: &watch::Receiver<TasksView>) -> Vec<TaskArn> {
+    let view = tasks.borrow();
+    let wanted = view.values().filter(|task| task.progress.desired == DesiredStatus::Running);
+    wanted.map(|task| task.spec.arn.clone()).collect()
+}
+
+async fn stop(engine: &EngineHandle, tasks: &watch::Receiver<TasksView>, arns: Vec<TaskArn>) {
+    let view = tasks.borrow().clone();
+    let known = arns.iter().filter_map(|arn| view.get(&arn.id()));
+    let wanted = known.map(|task| WantedTask {
+        spec: task.spec.clone(),
+        desired: DesiredStatus::Stopped,
+        // The store has it already: a task that is known is never written anew.
+        source: Arc::from(""),
+    });
+    engine.submit(wanted.collect(), Vec::new()).await;
+}

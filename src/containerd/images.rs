@@ -3,7 +3,7 @@
 //! image's configuration. Never touches another namespace, never runs anything.
 
 use crate::containerd::Connection;
-use crate::containerd::image::error::{PullError, RegistryError, chain};
+use crate::containerd::image::error::{PullError, chain};
 use crate::containerd::image::flight::Flights;
 use crate::containerd::image::pull::{Puller, retried};
 use crate::containerd::image::record::{self, Origin};
@@ -236,18 +236,13 @@ impl Inner {
     async fn ask_registry(&self, reference: &Reference, serves: bool) -> Result<ImageDigest, PullError> {
         let registry = &self.puller.registry;
         let ask = || async {
-            let refused = match registry.head(reference).await {
+            match registry.head(reference).await {
                 Ok(Some(digest)) => return Ok(digest),
-                Ok(None) => None,
                 Err(error) if error.is_transient() => return Err(error),
-                Err(error) => Some(error),
-            };
-            // HEAD has no words, and some registries refuse it: GET tells.
-            match registry.manifest(reference, None).await {
-                Ok(document) => Ok(document.digest),
-                Err(error @ RegistryError::Status { .. }) => Err(error),
-                Err(error) => Err(refused.unwrap_or(error)),
+                // HEAD has no words, and some registries refuse it: GET tells.
+                Ok(None) | Err(_) => {}
             }
+            registry.manifest(reference, None).await.map(|document| document.digest)
         };
         let mut backoff = self.puller.tuning.resolve_retry;
         if serves {

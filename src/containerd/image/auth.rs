@@ -40,8 +40,11 @@ pub enum Challenge {
 pub struct Authorizer {
     credentials: Vec<(String, RegistryAuth)>,
     /// By host and repository: the header that worked, and until when.
-    headers: Mutex<HashMap<(String, String), (HeaderValue, Option<Instant>)>>,
+    headers: Mutex<HashMap<(String, String), Worked>>,
 }
+
+/// A header that worked, and until when it will.
+type Worked = (HeaderValue, Option<Instant>);
 
 #[derive(Deserialize)]
 struct Token {
@@ -197,7 +200,7 @@ fn challenges_of(header: &str) -> Vec<Challenge> {
     let mut found = Vec::new();
     let mut rest = header.trim_start();
     while !rest.is_empty() {
-        let end = rest.find(|c: char| c == ' ' || c == ',').unwrap_or(rest.len());
+        let end = rest.find([' ', ',']).unwrap_or(rest.len());
         let (scheme, tail) = rest.split_at(end);
         let (parameters, tail) = parameters_of(tail);
         rest = tail;

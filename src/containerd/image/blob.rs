@@ -86,7 +86,8 @@ impl Fetcher {
                 (_, Err(status)) => Err(status),
                 (Err(Stop::Registry(attempts, source_error)), _) => {
                     let (digest, host) = (blob.digest.clone(), source.host().to_owned());
-                    return Err(PullError::Blob { digest, host, attempts, source: source_error });
+                    let source = Box::new(source_error);
+                    return Err(PullError::Blob { digest, host, attempts, source });
                 }
                 (_, Ok(())) => ingest.commit().await,
             };
@@ -124,7 +125,12 @@ impl Fetcher {
     }
 
     /// Opens the ingest; `None` where the blob is there.
-    async fn open(&self, lease: &Lease, name: &str, blob: &Descriptor) -> Result<Option<Ingest>, PullError> {
+    async fn open(
+        &self,
+        lease: &Lease,
+        name: &str,
+        blob: &Descriptor,
+    ) -> Result<Option<Box<Ingest>>, PullError> {
         let mut busy = 0;
         loop {
             let opened = self.contents.open(lease.id(), name, Some(&blob.digest), blob.size).await;

@@ -28,7 +28,7 @@ pub enum Opened {
     /// The content is there already.
     Exists,
     /// Bytes can be written.
-    Ingest(Ingest),
+    Ingest(Box<Ingest>),
 }
 
 /// A blob being written. Dropped, what was written stays and can be continued under the same name.
@@ -126,14 +126,8 @@ impl Contents {
         match first.await {
             Ok((answers, Some(first))) => {
                 let offset = u64::try_from(first.offset).unwrap_or_default();
-                Ok(Opened::Ingest(Ingest {
-                    name: name.to_owned(),
-                    offset,
-                    total,
-                    expected,
-                    requests,
-                    answers,
-                }))
+                let name = name.to_owned();
+                Ok(Opened::Ingest(Box::new(Ingest { name, offset, total, expected, requests, answers })))
             }
             Ok((_, None)) => Err(tonic::Status::unavailable("the content store closed the stream")),
             Err(status) if is_existing(&status) => Ok(Opened::Exists),

@@ -121,7 +121,7 @@ pub enum PullError {
         attempts: u32,
         /// The last failure.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// A blob could not be had.
     #[error("blob {digest} from {host}, after {attempts} attempt(s)")]
@@ -134,7 +134,7 @@ pub enum PullError {
         attempts: u32,
         /// The last failure.
         #[source]
-        source: RegistryError,
+        source: Box<RegistryError>,
     },
     /// What came is not what the digest says.
     #[error(
@@ -250,7 +250,8 @@ pub fn chain(error: &dyn Error) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         // tonic's own Display names code and details; its message alone is what people search for.
-        let words = match cause.downcast_ref::<tonic::Status>() {
+        let boxed = cause.downcast_ref::<Box<tonic::Status>>().map(Box::as_ref);
+        let words = match boxed.or_else(|| cause.downcast_ref::<tonic::Status>()) {
             Some(status) => format!("containerd: {}", status.message()),
             None => cause.to_string(),
         };
@@ -261,4 +262,18 @@ pub fn chain(error: &dyn Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerds_own_words_are_shown_and_a_full_disk_is_told_apart() {
+        let broken = PullError::containerd("write blob x", tonic::Status::internal("it broke"));
+        let reason = broken.reason("busybox").to_string();
+        assert_eq!(reason, "CannotPullContainerError: image busybox: write blob x: containerd: it broke");
+        let full = tonic::Status::unknown("write /var/lib/x: no space left on device");
+        assert!(matches!(PullError::containerd("w", full), PullError::DiskFull { .. }));
+    }
 }

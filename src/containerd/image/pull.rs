@@ -306,7 +306,9 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T, RegistryError>>>(
             Err(error) => error,
         };
         let delay = backoff.after(attempt, source.wish()).filter(|_| source.is_transient());
-        let Some(delay) = delay else { return Err(PullError::Registry { attempts: attempt, source }) };
+        let Some(delay) = delay else {
+            return Err(PullError::Registry { attempts: attempt, source: Box::new(source) });
+        };
         tracing::debug!(attempt, error = %source, "a registry is asked again");
         tokio::time::sleep(delay).await;
         attempt += 1;

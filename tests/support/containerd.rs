@@ -1,0 +1,170 @@
+//! A private containerd: own root, state and socket in a temporary directory, no CRI. Killed, with
+//! its shims and mounts, when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A directory of its own, removed when dropped.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new(kind: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short: the path of a unix socket has 108 bytes at most.
+        let path = std::env::temp_dir().join(format!("ecsd-{kind}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running containerd.
+pub struct PrivateContainerd {
+    child: Child,
+    socket: PathBuf,
+    directory: TempDir,
+    bin_dir: Option<PathBuf>,
+}
+
+impl PrivateContainerd {
+    /// Starts the containerd of `bin_dir`, or of PATH, and waits until it serves.
+    pub fn start(bin_dir: Option<&Path>) -> Self {
+        Self::start_in(TempDir::new("ctd"), bin_dir)
+    }
+
+    /// Starts one whose whole disk is a tmpfs of that size.
+    pub fn start_on_small_disk(mib: u64) -> Self {
+        let directory = TempDir::new("ctd");
+        let options = format!("size={mib}m");
+        let root = directory.path().join("root");
+        std::fs::create_dir_all(&root).unwrap();
+        let none: Option<&str> = None;
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(none, &root, Some("tmpfs"), flags, Some(options.as_str())).unwrap();
+        Self::start_in(directory, None)
+    }
+
+    fn start_in(directory: TempDir, bin_dir: Option<&Path>) -> Self {
+        let dir = directory.path();
+        let config = format!(
+            "version = 2\nroot = \"{0}/root\"\nstate = \"{0}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\", \
+             \"io.containerd.cri.v1.runtime\", \"io.containerd.internal.v1.opt\", \
+             \"io.containerd.internal.v1.tracing\", \"io.containerd.tracing.processor.v1.otlp\", \
+             \"io.containerd.nri.v1.nri\", \"io.containerd.internal.v1.restart\"]\n\
+             [grpc]\naddress = \"{0}/c.sock\"\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("config.toml"), config).unwrap();
+        let socket = dir.join("c.sock");
+        let bin_dir = bin_dir.map(Path::to_owned);
+        let child = spawn(dir, bin_dir.as_deref());
+        Self { child, socket, directory, bin_dir }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The directory of it all.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// SIGKILL; containers go on.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again after [`Self::kill`].
+    pub fn restart(&mut self) {
+        self.child = spawn(self.directory.path(), self.bin_dir.as_deref());
+    }
+}
+
+fn spawn(dir: &Path, bin_dir: Option<&Path>) -> Child {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let (program, path) = match bin_dir {
+        Some(bin) => (bin.join("containerd"), format!("{}:{path}", bin.display())),
+        None => (PathBuf::from("containerd"), path),
+    };
+    let mut child = Command::new(program)
+        .arg("--config")
+        .arg(dir.join("config.toml"))
+        .env("PATH", path)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("containerd is installed");
+    wait_for_line(child.stderr.take().unwrap(), "successfully booted", "containerd");
+    child
+}
+
+/// Waits until a program's output says `word`; goes on reading it after that.
+pub fn wait_for_line(output: impl std::io::Read + Send + 'static, word: &'static str, program: &str) {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut seen = String::new();
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if line.contains(word) {
+                let _ = tell.send(Ok(()));
+            }
+            if seen.len() < 20_000 {
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+        }
+        let _ = tell.send(Err(seen));
+    });
+    match told.recv_timeout(Duration::from_secs(60)) {
+        Ok(Ok(())) => {}
+        Ok(Err(output)) => panic!("{program} ended:\n{output}"),
+        Err(_) => panic!("{program} did not become ready"),
+    }
+}
+
+impl Drop for PrivateContainerd {
+    fn drop(&mut self) {
+        // Shims first, by our own socket in their command line: nobody else has it.
+        let socket = self.socket.display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).split('\0').any(|word| word == socket) {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+        self.kill();
+        let prefix = self.directory.path().display().to_string();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let mut points: Vec<&str> = points.filter(|point| point.starts_with(&prefix)).collect();
+        points.reverse();
+        for point in points {
+            let _ = nix::mount::umount2(point, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}

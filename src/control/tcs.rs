@@ -117,10 +117,7 @@ pub async fn run(context: TcsContext) {
 async fn session(context: &TcsContext) -> Ended {
     let endpoint = match context.api.discover_poll_endpoint(&context.cluster, &context.instance).await {
         Ok(endpoints) => endpoints.telemetry,
-        Err(error) => {
-            let source = std::io::Error::other(error.to_string());
-            return Ended::Failed(WsError::Dial { host: "the ECS API".to_owned(), source });
-        }
+        Err(error) => return Ended::Failed(WsError::Discover(error)),
     };
     let identity = &context.account.identity;
     // dockerVersion is for Docker only, and has other names than in ACS.

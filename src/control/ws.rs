@@ -37,6 +37,9 @@ pub enum WsError {
         /// The address.
         url: String,
     },
+    /// The API does not tell where to connect to.
+    #[error("the address of the websocket can't be discovered")]
+    Discover(#[source] super::api::ApiError),
     /// No credentials to sign with.
     #[error("no AWS credentials: check the instance role, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")]
     Credentials(#[source] CredentialsError),
@@ -122,12 +125,13 @@ impl WsError {
 /// [`WsError::Url`]
 pub fn address(endpoint: &str, query: &[(&str, &str)]) -> Result<url::Url, WsError> {
     let bad = || WsError::Url { url: endpoint.chars().take(256).collect() };
-    let slash = if endpoint.ends_with('/') { "" } else { "/" };
-    let mut url = url::Url::parse(&format!("{endpoint}{slash}ws")).map_err(|_| bad())?;
+    let mut url = url::Url::parse(endpoint).map_err(|_| bad())?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(bad());
     }
-    url.query_pairs_mut().extend_pairs(query);
+    let path = format!("{}/ws", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url.query_pairs_mut().clear().extend_pairs(query);
     Ok(url)
 }
 

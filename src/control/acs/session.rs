@@ -33,11 +33,7 @@ pub(super) async fn run(
     let found = context.api.discover_poll_endpoint(&context.cluster, &context.instance).await;
     let endpoint = match found {
         Ok(endpoints) => endpoints.acs,
-        Err(error) => {
-            // Discovery has no websocket to speak of: its failure is one of reaching the service.
-            let source = std::io::Error::other(error.to_string());
-            return Ended::Failed(WsError::Dial { host: "the ECS API".to_owned(), source });
-        }
+        Err(error) => return Ended::Failed(WsError::Discover(error)),
     };
     let opened = match connect::address(context, &endpoint, memory.send_credentials) {
         Ok(url) => {

@@ -10,6 +10,8 @@
 //!
 //! And at the end, clients that mean ill.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics on what it did not expect")]
+
 use ecsd::model::*;
 use ecsd::tmds::*;
 use std::collections::BTreeMap;

@@ -1,1 +1,45 @@
-//! See the table in the crate's front page.
+//! The endpoints that containers and operators ask on this host.
+//!
+//! Owns two listeners on the loopback: task metadata and credentials (51679, reached by tasks as
+//! `169.254.170.2:80` through rules that `net` keeps) and introspection (51678). `app` starts them;
+//! the engine publishes a [`Snapshot`] after each step, and every answer is made from the newest one:
+//! no request ever waits for the engine, the runtime or the network.
+//!
+//! ```text
+//!   engine ──watch<Arc<Snapshot>>──┐
+//!   credentials ──CredentialsLookup┴─> metadata / introspection (pure: request -> reply)
+//!                                        ^
+//!   container ──tcp──> server (limits on connections, header size, time) ──> limit (429)
+//! ```
+//!
+//! Never: reads a request body, writes state, logs a credential. Shapes, words and errors are those
+//! of the original (spec/local-endpoints-config.md 1 and 2); `tests/metadata.rs` holds them against
+//! recordings of it, and lists where we differ.
+
+mod credentials;
+mod gojson;
+mod healthcheck;
+mod holder;
+mod introspection;
+mod limit;
+mod metadata;
+mod reply;
+mod route;
+mod server;
+mod shapes;
+mod snapshot;
+mod stall;
+
+pub use credentials::{CredentialsAnswer, CredentialsLookup};
+pub use healthcheck::{HealthcheckError, healthcheck};
+pub use introspection::IntrospectionHandler;
+pub use limit::RateLimit;
+pub use metadata::MetadataHandler;
+pub use reply::{Handler, RequestHead};
+pub use server::{Server, ServerHandle};
+pub use snapshot::{Snapshot, TaskView};
+
+/// Port of the metadata server, on the loopback.
+pub const METADATA_PORT: u16 = 51679;
+/// Port of the introspection server, on the loopback.
+pub const INTROSPECTION_PORT: u16 = 51678;

@@ -1,0 +1,160 @@
+//! The introspection endpoint: what operators, log collectors and the health check ask
+//! (spec/local-endpoints-config.md 2).
+
+use super::gojson::opt_time;
+use super::reply::{Handler, Reply, RequestHead};
+use super::route::query_value;
+use super::shapes::{self, PortBody, VolumeBody};
+use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
+use crate::model::{DesiredStatus, TaskStatus, Wall};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Ids up to this many characters are prefixes.
+const SHORT_ID: usize = 12;
+
+/// Answers on 127.0.0.1:51678.
+pub struct IntrospectionHandler {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    version: String,
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct MetadataBody {
+    cluster: String,
+    container_instance_arn: Option<String>,
+    version: String,
+}
+
+#[derive(Serialize, Default)]
+struct TasksBody {
+    #[serde(rename = "Tasks")]
+    tasks: Option<Vec<TaskBody>>,
+}
+
+#[derive(Serialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct TaskBody {
+    arn: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    desired_status: &'static str,
+    known_status: &'static str,
+    family: String,
+    version: String,
+    containers: Option<Vec<ContainerBody>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContainerBody {
+    docker_id: String,
+    docker_name: String,
+    name: String,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "opt_time")]
+    created_at: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "opt_time")]
+    started_at: Option<Wall>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortBody>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volumes: Vec<VolumeBody>,
+}
+
+impl IntrospectionHandler {
+    /// `version` is shown as it is: `Amazon ECS Agent - v<version> (<revision>)`.
+    pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, version: String) -> Self {
+        Self { snapshots, version }
+    }
+
+    fn reply(&self, request: &RequestHead<'_>) -> Reply {
+        let snapshot = self.snapshots.borrow().clone();
+        match request.path {
+            "/v1/metadata" => Reply::json(
+                StatusCode::OK,
+                &MetadataBody {
+                    cluster: snapshot.cluster.clone(),
+                    container_instance_arn: snapshot.container_instance_arn.clone(),
+                    version: self.version.clone(),
+                },
+            ),
+            "/v1/tasks" => tasks(&snapshot, request.query),
+            "/license" => Reply::text(StatusCode::OK, include_str!("../../LICENSE")),
+            _ => Reply::text(
+                StatusCode::OK,
+                r#"{"AvailableCommands":["/v1/metadata","/v1/tasks","/license"]}"#,
+            ),
+        }
+    }
+}
+
+impl Handler for IntrospectionHandler {
+    fn answer(&self, request: &RequestHead<'_>) -> Response<Full<Bytes>> {
+        self.reply(request).into_response()
+    }
+}
+
+fn tasks(snapshot: &Snapshot, query: Option<&str>) -> Reply {
+    let found = |task: Option<&TaskView>| match task {
+        Some(task) => Reply::json(StatusCode::OK, &task_body(task)),
+        None => Reply::json(StatusCode::NOT_FOUND, &TaskBody::default()),
+    };
+    match (query_value(query, "taskarn"), query_value(query, "dockerid")) {
+        (Some(_), Some(_)) => Reply::json(StatusCode::BAD_REQUEST, &TaskBody::default()),
+        (Some(arn), None) => found(snapshot.tasks.iter().find(|t| t.spec.arn.as_str() == arn).map(|t| &**t)),
+        (None, Some(id)) => {
+            let matches = |c: &ContainerView<'_>| {
+                let own = c.id();
+                c.stage() == Stage::Created
+                    && if id.len() > SHORT_ID { own == id } else { own.starts_with(id.as_str()) }
+            };
+            let mut hits = snapshot.containers().filter(matches);
+            match (hits.next(), hits.next()) {
+                (_, Some(_)) => Reply::json(StatusCode::BAD_REQUEST, &TaskBody::default()),
+                (hit, None) => found(hit.map(|c| c.task)),
+            }
+        }
+        (None, None) => {
+            let tasks = snapshot.tasks.iter().map(|t| task_body(t)).collect();
+            Reply::json(StatusCode::OK, &TasksBody { tasks: Some(tasks) })
+        }
+    }
+}
+
+fn task_body(task: &TaskView) -> TaskBody {
+    let (spec, progress) = (&task.spec, &task.progress);
+    // A task that ended although it was wanted running says nothing of what is wanted.
+    let moot = progress.known == TaskStatus::Stopped && progress.desired != DesiredStatus::Stopped;
+    TaskBody {
+        arn: spec.arn.as_str().to_owned(),
+        desired_status: if moot { "" } else { progress.desired.word() },
+        known_status: progress.known.backend_word(),
+        family: spec.family.clone(),
+        version: spec.version.clone(),
+        containers: Some(
+            task.containers().filter(|c| c.stage() == Stage::Created).map(container_body).collect(),
+        ),
+    }
+}
+
+fn container_body(view: ContainerView<'_>) -> ContainerBody {
+    let bound = shapes::bound_ports(view, false);
+    ContainerBody {
+        docker_id: view.id(),
+        docker_name: view.task.spec.docker_name(&view.spec.name),
+        name: view.spec.name.clone(),
+        image: view.spec.image.clone(),
+        image_id: shapes::image_id(view),
+        created_at: view.progress.and_then(|p| p.created_at),
+        started_at: view.progress.and_then(|p| p.started_at),
+        ports: if bound.is_empty() { shapes::asked_ports(view) } else { bound },
+        volumes: shapes::volumes(view),
+    }
+}

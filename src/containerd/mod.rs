@@ -1,3 +1,22 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
 pub mod connection;
+pub mod containers;
+mod create;
+mod devices;
+pub mod docker_config;
+pub mod events;
+mod groundwork;
+mod groups;
+mod json;
+pub mod lookup;
+mod oom;
+mod process;
+mod rootfs;
+pub mod runc_options;
+mod signals;
+pub mod spec;
+pub mod user;
+mod volumes;
 pub use connection::{ConnectError, Connection};
+pub use containers::{ContainerOptions, ContainerService};
+pub use lookup::{ImageLookup, UnpackedImageInfo};

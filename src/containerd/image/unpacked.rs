@@ -27,7 +27,7 @@ pub struct UnpackedImage {
     /// Digest of its configuration: Docker's image id.
     pub id: ImageDigest,
     /// Its configuration.
-    pub config: ImageConfiguration,
+    pub config: Arc<ImageConfiguration>,
     /// Its topmost snapshot, to be the parent of a container's; empty for an image without layers.
     pub chain_id: String,
     /// Digest of its manifest, or of its index: what its record stands for.

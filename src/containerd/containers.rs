@@ -1,0 +1,198 @@
+//! Containers and their processes in containerd: the implementation of [`crate::ports::Containers`].
+//!
+//! ```text
+//! create ── create.rs ──> Snapshots.Prepare, Containers.Create, Tasks.Create     (3 calls)
+//! start, wait, signal, kill, release ── process.rs ──> Tasks.*
+//! remove, list ── here;  relist_due ── events.rs
+//! ```
+//! Snapshot, record and process all have the container's id for key, which is derived from task
+//! and name: whatever is found already made is ours, and every call may be made again. The app
+//! runs [`ContainerService::follow_events`] for as long as it lives. Nothing here ever stops a
+//! container that it was not told to stop, and nothing touches another namespace.
+
+use crate::containerd::Connection;
+use crate::containerd::connection::failure;
+use crate::containerd::create::AccountsCache;
+use crate::containerd::events::EventHub;
+use crate::containerd::groups::ShimGroups;
+use crate::containerd::lookup::ImageLookup;
+use crate::containerd::spec::facts::HostFacts;
+use crate::core::Observed;
+use crate::model::{ContainerId, ContainerKey, StopReason, TaskArn, Wall};
+use crate::ports::{ContainerExit, Containers, CreatePlan};
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::snapshots::RemoveSnapshotRequest;
+use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::tasks_client::TasksClient;
+use containerd_client::services::v1::{DeleteContainerRequest, ListContainersRequest, ListTasksRequest};
+use containerd_client::types::v1::{Process, Status};
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tonic::Code;
+use tonic::transport::Channel;
+
+/// Label: ARN of the task. With the name, what makes a container ours.
+pub const LABEL_TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
+/// Label: name in the task definition.
+pub const LABEL_CONTAINER_NAME: &str = "com.amazonaws.ecs.container-name";
+/// Label: number of the stop signal, so that it outlives the agent.
+pub const LABEL_STOP_SIGNAL: &str = "com.ecsd.stop-signal";
+/// Label: cgroup, as the OCI spec names it, for its counters.
+pub const LABEL_CGROUP: &str = "com.ecsd.cgroup";
+
+/// The largest answer that is taken: a list of many containers carries all their specs.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// How containers are made on this host.
+#[derive(Debug, Clone)]
+pub struct ContainerOptions {
+    /// containerd's snapshotter, such as `overlayfs`.
+    pub snapshotter: String,
+    /// containerd's runtime, such as `io.containerd.runc.v2`.
+    pub runtime: String,
+    /// A runc-compatible program; `None` is the shim's own choice, `runc`.
+    pub runtime_binary: Option<String>,
+    /// cgroups are made by systemd, and named `slice:prefix:name`.
+    pub systemd_cgroup: bool,
+    /// The program that writes a container's log; absolute.
+    pub logger_program: PathBuf,
+}
+
+/// The containers of one containerd namespace. Shared by reference; every call is concurrent.
+pub struct ContainerService {
+    pub(super) connection: Connection,
+    pub(super) options: ContainerOptions,
+    pub(super) images: Arc<dyn ImageLookup>,
+    pub(super) host: HostFacts,
+    pub(super) events: EventHub,
+    pub(super) groups: ShimGroups,
+    pub(super) accounts: AccountsCache,
+}
+
+impl ContainerService {
+    /// Puts it together; reads the host's facts, calls nothing.
+    pub fn new(connection: Connection, options: ContainerOptions, images: Arc<dyn ImageLookup>) -> Self {
+        Self {
+            connection,
+            options,
+            images,
+            host: HostFacts::read(),
+            events: EventHub::default(),
+            groups: ShimGroups::default(),
+            accounts: AccountsCache::default(),
+        }
+    }
+
+    /// Follows containerd's events for ever. One task runs it for the life of the agent; without
+    /// it everything still works, later and without [`Containers::relist_due`].
+    pub async fn follow_events(&self) {
+        self.events.follow(&self.connection).await;
+    }
+
+    pub(super) fn tasks(&self) -> TasksClient<Channel> {
+        TasksClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn containers(&self) -> ContainersClient<Channel> {
+        ContainersClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
+    }
+
+    pub(super) fn snapshots(&self) -> SnapshotsClient<Channel> {
+        SnapshotsClient::new(self.connection.channel())
+    }
+
+    async fn remove_all(&self, id: &ContainerId) -> Result<(), StopReason> {
+        let request = DeleteContainerRequest { id: id.as_str().to_owned() };
+        let record = self.containers().delete(self.connection.request(request)).await;
+        let request = RemoveSnapshotRequest {
+            snapshotter: self.options.snapshotter.clone(),
+            key: id.as_str().to_owned(),
+        };
+        let snapshot = self.snapshots().remove(self.connection.request(request)).await;
+        self.events.forget(id);
+        for (what, answer) in [("delete container", record.err()), ("remove snapshot", snapshot.err())] {
+            if let Some(status) = answer.filter(|status| status.code() != Code::NotFound) {
+                return Err(failure("CannotRemoveContainerError", &format!("{what} {id}"), &status));
+            }
+        }
+        Ok(())
+    }
+
+    async fn list_all(&self) -> Result<BTreeMap<ContainerKey, Observed>, StopReason> {
+        let failed = |what: &'static str| {
+            move |status: tonic::Status| failure("CannotListContainersError", what, &status)
+        };
+        // Processes first: one that is created in between is then seen as a record, not missed.
+        let tasks = self.tasks().list(self.connection.request(ListTasksRequest::default())).await;
+        let tasks = tasks.map_err(failed("list tasks"))?.into_inner().tasks;
+        let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
+        let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
+        let records = self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
+        let records = records.map_err(failed("list containers"))?.into_inner().containers;
+        let mut found = BTreeMap::new();
+        for record in records {
+            let arn = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
+            let (Some(arn), Some(name)) = (arn, record.labels.get(LABEL_CONTAINER_NAME)) else { continue };
+            let process = processes.get(record.id.as_str());
+            if process.is_some() {
+                self.groups.settle(&arn.id(), &ContainerId::from_recorded(&record.id));
+            }
+            let key = ContainerKey { task: arn.id(), name: name.clone() };
+            found.insert(key, process.map_or(Observed::Created, |process| observed(process)));
+        }
+        Ok(found)
+    }
+}
+
+/// What a process of containerd's list is to the engine.
+fn observed(process: &Process) -> Observed {
+    match Status::try_from(process.status) {
+        Ok(Status::Created) => Observed::Created,
+        Ok(Status::Stopped) => Observed::Exited(super::events::exit_record(
+            process.exit_status,
+            process.exited_at.as_ref(),
+        )),
+        // Unknown is a shim that didn't answer: no evidence of an end.
+        _ => Observed::Running,
+    }
+}
+
+impl Containers for ContainerService {
+    fn create<'a>(&'a self, plan: &'a CreatePlan) -> BoxFuture<'a, Result<Wall, StopReason>> {
+        Box::pin(self.create_container(plan))
+    }
+
+    fn start<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>> {
+        Box::pin(self.start_process(id))
+    }
+
+    fn wait<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Option<ContainerExit>> {
+        Box::pin(self.wait_for_exit(id))
+    }
+
+    fn signal<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {
+        Box::pin(self.send_stop_signal(id))
+    }
+
+    fn kill<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {
+        Box::pin(self.kill_all(id))
+    }
+
+    fn release<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {
+        Box::pin(self.delete_process(id))
+    }
+
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {
+        Box::pin(self.remove_all(id))
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, Observed>, StopReason>> {
+        Box::pin(self.list_all())
+    }
+
+    fn relist_due(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.events.relist_due())
+    }
+}

@@ -1,0 +1,129 @@
+use super::*;
+use crate::model::{DockerConfig, EndpointId};
+use serde_json::json;
+
+/// A container with nothing but a name.
+fn bare() -> ContainerSpec {
+    ContainerSpec {
+        name: "main".into(),
+        arn: String::new(),
+        image: "busybox".into(),
+        command: Vec::new(),
+        entry_point: Vec::new(),
+        environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+        essential: true,
+        cpu_shares: 0,
+        memory_mib: 0,
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        volumes_from: Vec::new(),
+        links: Vec::new(),
+        depends_on: Vec::new(),
+        start_timeout: None,
+        stop_timeout: None,
+        docker: DockerConfig::default(),
+        endpoint: EndpointId::new("e"),
+    }
+}
+
+fn document(value: Value) -> BTreeMap<String, Value> {
+    let fields = value.as_object().unwrap().clone();
+    fields.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
+}
+
+fn with(config: Value, host: Value) -> Result<ContainerSettings, StopReason> {
+    let docker = DockerConfig { config: document(config), host_config: document(host) };
+    merge(&ContainerSpec { docker, ..bare() })
+}
+
+#[test]
+fn the_usual_payload_changes_nothing() {
+    let plain = merge(&bare()).unwrap();
+    let usual = with(json!({}), json!({"NetworkMode": "bridge", "CapAdd": [], "CapDrop": []})).unwrap();
+    assert_eq!(plain, usual);
+    assert_eq!((plain.resources.cpu_shares, plain.shm_bytes), (Some(2), 67_108_864));
+    assert_eq!((plain.resources.memory_bytes, plain.binds, plain.log), (None, None, None));
+}
+
+#[test]
+fn scalars_win_arrays_replace_maps_merge_null_resets() {
+    let container = ContainerSpec { memory_mib: 64, cpu_shares: 1024, ..bare() };
+    let docker = DockerConfig {
+        config: document(json!({"Env": ["B=2", "EMPTY"], "Labels": {"x": "y"}, "User": null})),
+        host_config: document(json!({"Memory": 134217728u64, "CpuShares": 512, "Binds": null, "Dns": null})),
+    };
+    let merged = merge(&ContainerSpec { docker, ..container }).unwrap();
+    assert_eq!(merged.resources.memory_bytes, Some(128 << 20));
+    assert_eq!(merged.resources.cpu_shares, Some(512));
+    assert_eq!(merged.environment, BTreeMap::from([("B".into(), "2".into()), ("EMPTY".into(), String::new())]));
+    assert_eq!(merged.labels, BTreeMap::from([("x".into(), "y".into())]));
+    assert_eq!(merged.binds, Some(Vec::new()));
+    assert_eq!(merged.user, None);
+}
+
+#[test]
+fn a_tiny_limit_is_raised_to_what_can_start() {
+    let merged = merge(&ContainerSpec { memory_mib: 4, ..bare() }).unwrap();
+    assert_eq!(merged.resources.memory_bytes, Some(LEAST_MEMORY_BYTES));
+}
+
+#[test]
+fn a_whole_host_config_is_understood() {
+    let merged = with(
+        json!({"Hostname": "h", "WorkingDir": "/w", "StopSignal": "SIGINT", "Cmd": "one", "Entrypoint": ["a", "b"]}),
+        json!({
+            "Binds": ["/a:/b:ro,rslave", "name:/c"], "Tmpfs": {"/t": "size=1m"}, "ShmSize": 1048576,
+            "Ulimits": [{"Name": "nofile", "Soft": 10, "hard": 20}], "CapAdd": ["cap_net_admin"], "CapDrop": ["ALL"],
+            "Dns": ["10.0.0.2"], "DnsSearch": ["a.b"], "DnsOptions": ["ndots:2"], "ExtraHosts": ["db:10.0.0.9"],
+            "SecurityOpt": ["no-new-privileges"], "OomScoreAdj": 100, "MemorySwappiness": 0, "PidsLimit": 50,
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+            "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x"}], "Sysctls": {"net.core.somaxconn": "9"},
+            "CpuPeriod": 100000, "CpuQuota": 50000, "ReadonlyRootfs": true, "Memory": 8388608, "MemorySwap": -1
+        }),
+    )
+    .unwrap();
+    assert_eq!(merged.command, Some(vec!["one".into()]));
+    let binds = merged.binds.unwrap();
+    assert!(binds[0].read_only && binds[0].propagation.as_deref() == Some("rslave"));
+    assert_eq!((binds[1].source.as_str(), binds[1].target.as_str()), ("name", "/c"));
+    assert_eq!(merged.ulimits, [Ulimit { name: "nofile".into(), soft: 10, hard: 20 }]);
+    assert_eq!((merged.cap_add, merged.cap_drop), (vec!["NET_ADMIN"], vec!["ALL"]));
+    assert_eq!(merged.extra_hosts, [("db".into(), "10.0.0.9".into())]);
+    assert_eq!(merged.log, Some(LogDriver::JsonFile { max_size: Some(10 << 20), max_files: 3 }));
+    assert_eq!(merged.devices[0].permissions, "rwm");
+    assert_eq!((merged.resources.memory_swappiness, merged.resources.memory_swap_bytes), (Some(0), Some(-1)));
+    assert!(merged.no_new_privileges && merged.read_only_rootfs && merged.warnings.is_empty());
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    for (host, words) in [
+        (json!({"Memory": "lots"}), "\"memory\" = \"lots\": expected a whole number"),
+        (json!({"Memory": 1024}), "\"memory\" = 1024: expected at least 6291456 bytes"),
+        (json!({"Memory": 8388608, "MemorySwap": 7340032}), "\"memoryswap\" = 7340032"),
+        (json!({"Memory": 1.5}), "\"memory\" = 1.5"),
+        (json!({"CapAdd": ["NET_ADMINN"]}), "\"capadd\" = [\"NET_ADMINN\"]"),
+        (json!({"Binds": ["/a"]}), "\"binds\" = [\"/a\"]: expected source:target"),
+        (json!({"Binds": ["/a:/b\u{0}"]}), "\"binds\""),
+        (json!({"Ulimits": [{"Name": "nofile", "Soft": 20, "Hard": 10}]}), "\"ulimits\""),
+        (json!({"Ulimits": [{"Name": "bogus", "Soft": 1, "Hard": 1}]}), "\"ulimits\""),
+        (json!({"Dns": ["x"]}), "\"dns\" = [\"x\"]: expected IP addresses"),
+        (json!({"ExtraHosts": ["a b:10.0.0.1"]}), "\"extrahosts\""),
+        (json!({"SecurityOpt": ["wild"]}), "\"securityopt\" = [\"wild\"]"),
+        (json!({"LogConfig": {"Type": "awslogs"}}), "json-file, none"),
+        (json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}), "max-size"),
+        (json!({"OomScoreAdj": 5000}), "-1000 to 1000"),
+        (json!({"Sysctls": {"a": 1}}), "\"sysctls\""),
+    ] {
+        let reason = with(json!({}), host.clone()).unwrap_err();
+        assert_eq!(reason.name, "HostConfigError", "{host}");
+        assert!(reason.message.contains(words), "{host}: {}", reason.message);
+    }
+    assert_eq!(with(json!({"Cmd": [1]}), json!({})).unwrap_err().name, "DockerClientConfigError");
+}
+
+#[test]
+fn what_is_not_done_is_said() {
+    let merged = with(json!({"Tty": true}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
+    assert_eq!(merged.warnings.len(), 3, "{:?}", merged.warnings);
+}

@@ -1,0 +1,261 @@
+//! containerd's event stream: it only wakes us and adds what nothing else tells (an OOM kill, the
+//! exit of a process whose shim died). `Tasks.Wait` and a new list are the truth (design, Events).
+//!
+//! Two traps (spec containerd-and-crates 3): the subscription answers only with its first event,
+//! so a ping of our own is published until one comes; and a stream may die in silence, so it is
+//! pinged for as long as it lives.
+
+use crate::containerd::Connection;
+use crate::model::{ContainerId, ExitRecord, Wall};
+use containerd_client::events::{TaskExit, TaskOom};
+use containerd_client::services::v1::events_client::EventsClient;
+use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
+use containerd_client::types::Envelope;
+use prost::Message;
+use prost_types::Any;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+const PING_TOPIC: &str = "/ecsd/ping";
+/// Until the stream has come up.
+const FIRST_PINGS: Duration = Duration::from_millis(50);
+/// While it lives.
+const PINGS: Duration = Duration::from_secs(30);
+/// A stream that has been silent for so long is dead: two pings were lost.
+const SILENCE: Duration = Duration::from_secs(70);
+const CALL: Duration = Duration::from_secs(10);
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+/// How many exits and kills are remembered; the oldest go first.
+const REMEMBERED: usize = 1024;
+
+/// What the event stream told, for those who wait.
+#[derive(Debug)]
+pub struct EventHub {
+    seen: Mutex<Seen>,
+    /// How often the stream came up; a change is the moment to ask again.
+    established: watch::Sender<u64>,
+    relist: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    oom: VecDeque<String>,
+    exits: VecDeque<(String, ExitRecord)>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamEnd {
+    #[error("containerd did not take the subscription within {CALL:?}")]
+    NoAnswer,
+    #[error("no event for {SILENCE:?}, not even our own")]
+    Silent,
+    #[error("containerd closed it")]
+    Closed,
+    #[error("{}", .0.message())]
+    Failed(#[from] Box<tonic::Status>),
+}
+
+impl Default for EventHub {
+    fn default() -> Self {
+        let established = watch::Sender::new(0);
+        Self { seen: Mutex::default(), established, relist: Notify::new() }
+    }
+}
+
+impl EventHub {
+    /// Follows the stream for ever, through every loss of containerd. One task runs this for the
+    /// life of the agent; dropping it is safe at any time.
+    pub async fn follow(&self, connection: &Connection) {
+        let mut missed = false;
+        let mut retry = RETRY_FIRST;
+        loop {
+            let before = *self.established.borrow();
+            let end = self.follow_once(connection, missed).await;
+            if *self.established.borrow() != before {
+                retry = RETRY_FIRST;
+            }
+            if let Err(end) = end {
+                tracing::info!(reason = %end, "the event stream of containerd ended; connecting again");
+            }
+            missed = true;
+            sleep(retry).await;
+            retry = (retry * 2).min(RETRY_MOST);
+        }
+    }
+
+    async fn follow_once(&self, connection: &Connection, missed: bool) -> Result<(), StreamEnd> {
+        let mut client = EventsClient::new(connection.channel());
+        let namespace = connection.namespace();
+        let filters = ["/tasks/oom", "/tasks/exit", PING_TOPIC]
+            .map(|topic| format!("namespace=={namespace},topic=={topic}"))
+            .to_vec();
+        let subscribed = async {
+            let answer = client.subscribe(connection.request(SubscribeRequest { filters })).await;
+            answer.map(tonic::Response::into_inner).map_err(|status| StreamEnd::from(Box::new(status)))
+        };
+        let pings = async {
+            let mut ticks = interval(FIRST_PINGS);
+            loop {
+                ticks.tick().await;
+                // A failure shows in the subscription itself.
+                let _ = ping(connection).await;
+            }
+        };
+        // Dropping either half loses nothing: a ping is only a ping.
+        let opened = async { tokio::select! { stream = subscribed => stream, () = pings => Err(StreamEnd::NoAnswer) } };
+        let mut stream = timeout(CALL, opened).await.map_err(|_| StreamEnd::NoAnswer)??;
+        self.established.send_modify(|times| *times = times.wrapping_add(1));
+        if missed {
+            self.relist.notify_one();
+        }
+        let mut ticks = interval(PINGS);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            // Cancel-safe: `message` keeps what it has read inside the stream, a tick is kept by the interval.
+            tokio::select! {
+                message = stream.message() => match message.map_err(Box::new)? {
+                    Some(envelope) => { last = Instant::now(); self.note(&envelope); }
+                    None => return Err(StreamEnd::Closed),
+                },
+                _ = ticks.tick() => {
+                    if last.elapsed() > SILENCE {
+                        return Err(StreamEnd::Silent);
+                    }
+                    let _ = ping(connection).await;
+                }
+            }
+        }
+    }
+
+    fn note(&self, envelope: &Envelope) {
+        let Some(event) = &envelope.event else { return };
+        match envelope.topic.as_str() {
+            "/tasks/oom" => {
+                if let Ok(oom) = TaskOom::decode(event.value.as_slice()) {
+                    keep(&mut self.seen().oom, oom.container_id);
+                }
+            }
+            "/tasks/exit" => {
+                let Ok(exit) = TaskExit::decode(event.value.as_slice()) else { return };
+                // Others are processes of exec.
+                if exit.id == exit.container_id {
+                    let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
+                    keep(&mut self.seen().exits, (exit.container_id, record));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The kernel killed something of this container for memory.
+    pub fn oom(&self, id: &ContainerId) -> bool {
+        self.seen().oom.iter().any(|seen| seen == id.as_str())
+    }
+
+    /// The exit that the stream told of this container.
+    pub fn exit(&self, id: &ContainerId) -> Option<ExitRecord> {
+        let seen = self.seen();
+        seen.exits.iter().rev().find(|(of, _)| of == id.as_str()).map(|(_, exit)| exit.clone())
+    }
+
+    /// Forgets a container: its id will be used again for its next process.
+    pub fn forget(&self, id: &ContainerId) {
+        let mut seen = self.seen();
+        seen.oom.retain(|of| of != id.as_str());
+        seen.exits.retain(|(of, _)| of != id.as_str());
+    }
+
+    /// Resolves when the stream came up, or after `most`: when to ask again what failed.
+    pub async fn reconnected(&self, most: Duration) {
+        let mut established = self.established.subscribe();
+        let _ = timeout(most, established.changed()).await;
+    }
+
+    /// Resolves when the stream came up after a loss, once for each time. For one caller.
+    pub async fn relist_due(&self) {
+        self.relist.notified().await;
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Two queues that no panic can leave half changed.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keep<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() >= REMEMBERED {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+async fn ping(connection: &Connection) -> Result<(), tonic::Status> {
+    let event = Some(Any { type_url: "ecsd.Ping".to_owned(), value: Vec::new() });
+    let request = connection.request(PublishRequest { topic: PING_TOPIC.to_owned(), event });
+    let published = timeout(CALL, EventsClient::new(connection.channel()).publish(request)).await;
+    published.map_err(|_| tonic::Status::deadline_exceeded("ping"))?.map(|_| ())
+}
+
+/// containerd's status and time of an exit.
+pub fn exit_record(status: u32, at: Option<&prost_types::Timestamp>) -> ExitRecord {
+    let at = at.map(wall).filter(|at| at.0 > 0).unwrap_or_else(now);
+    ExitRecord { code: i32::try_from(status).ok(), at }
+}
+
+/// A moment as protobuf writes it; before 1970 is 1970.
+pub fn wall(at: &prost_types::Timestamp) -> Wall {
+    let seconds = u64::try_from(at.seconds).unwrap_or(0);
+    Wall(seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(at.nanos).unwrap_or(0)))
+}
+
+/// This moment.
+pub fn now() -> Wall {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_types::Timestamp;
+
+    fn envelope(topic: &str, value: Vec<u8>) -> Envelope {
+        Envelope {
+            topic: topic.into(),
+            event: Some(Any { type_url: "x".into(), value }),
+            ..Envelope::default()
+        }
+    }
+
+    #[test]
+    fn events_are_remembered_by_container_and_only_so_many() {
+        let hub = EventHub::default();
+        let id = ContainerId::from_recorded("c");
+        hub.note(&envelope("/tasks/oom", TaskOom { container_id: "c".into() }.encode_to_vec()));
+        let exit = |container: &str, id: &str| TaskExit {
+            container_id: container.into(),
+            id: id.into(),
+            exit_status: 137,
+            exited_at: Some(Timestamp { seconds: 2, nanos: 5 }),
+            ..TaskExit::default()
+        };
+        hub.note(&envelope("/tasks/exit", exit("c", "exec-1").encode_to_vec()));
+        assert!(hub.oom(&id) && hub.exit(&id).is_none());
+        hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
+        assert_eq!(hub.exit(&id), Some(ExitRecord { code: Some(137), at: Wall(2_000_000_005) }));
+        hub.note(&envelope("/tasks/exit", b"\xff\xff junk".to_vec()));
+        hub.forget(&id);
+        assert!(!hub.oom(&id) && hub.exit(&id).is_none());
+        for n in 0..3000 {
+            let id = n.to_string();
+            hub.note(&envelope("/tasks/exit", exit(&id, &id).encode_to_vec()));
+        }
+        assert_eq!(hub.seen().exits.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,152 @@
+//! What of a container lies in files: its hosts, resolv.conf and hostname, its logger's
+//! configuration, the directories of its volumes, the device nodes to copy. Made before the
+//! container, on a blocking thread; made again after a crash, with the same result.
+
+use crate::containerd::devices;
+use crate::containerd::docker_config::ContainerSettings;
+use crate::containerd::spec::files;
+use crate::containerd::spec::linux::HostDevice;
+use crate::containerd::volumes::Volume;
+use crate::model::LogDriver;
+use crate::ports::{CreatePlan, NetworkAttachment};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why the files can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GroundworkError {
+    /// A file or directory.
+    #[error("{what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The log driver's URI could not name it.
+    #[error("the path {0:?} can't be named to the logger: use letters, digits, '/', '-', '_', '.'")]
+    Path(PathBuf),
+    /// Device nodes could not be read.
+    #[error("devices of the host")]
+    Devices(#[source] std::io::Error),
+}
+
+/// What the rest of the creation needs to know.
+#[derive(Debug)]
+pub struct Groundwork {
+    /// The container's host name.
+    pub hostname: String,
+    /// Devices beyond the usual ones.
+    pub devices: Vec<HostDevice>,
+    /// URI of its output for the shim; empty is nowhere.
+    pub output: String,
+    /// An empty directory to mount on.
+    pub scratch: PathBuf,
+}
+
+/// Makes them all.
+///
+/// # Errors
+/// [`GroundworkError`]
+pub fn lay(
+    plan: &CreatePlan,
+    settings: &ContainerSettings,
+    volumes: &[Volume],
+    logger: &Path,
+) -> Result<Groundwork, GroundworkError> {
+    let scratch = plan.directory.join("image");
+    directory(&scratch)?;
+    for volume in volumes {
+        let source = &volume.bind.source;
+        // A file is as good as a directory; Docker makes what is missing.
+        if std::fs::symlink_metadata(source).is_err() {
+            directory(source)?;
+        }
+    }
+    let hostname = generated_files(plan, settings)?;
+    let devices = match settings.privileged {
+        true => devices::all(),
+        false => devices::requested(&settings.devices),
+    };
+    Ok(Groundwork {
+        hostname,
+        devices: devices.map_err(GroundworkError::Devices)?,
+        output: output(plan, settings, logger)?,
+        scratch,
+    })
+}
+
+/// hosts, resolv.conf and hostname; answers the host name.
+fn generated_files(plan: &CreatePlan, settings: &ContainerSettings) -> Result<String, GroundworkError> {
+    let host_file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (hostname, hosts, own_network) = match &plan.network {
+        NetworkAttachment::Host => {
+            let of_host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+            let name = settings.hostname.clone().or_else(of_host);
+            let name = name.unwrap_or_else(|| plan.id.short().to_owned());
+            (name, files::hosts_of_host(&host_file("/etc/hosts"), settings), false)
+        }
+        NetworkAttachment::Namespace { ipv4, .. } => {
+            let name = settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned());
+            let hosts = files::hosts(&name, *ipv4, settings);
+            (name, hosts, true)
+        }
+    };
+    let mut resolvers = host_file("/etc/resolv.conf");
+    if own_network && files::is_stub(&resolvers) {
+        let real = host_file("/run/systemd/resolve/resolv.conf");
+        if !real.is_empty() {
+            resolvers = real;
+        }
+    }
+    write(&plan.directory.join("hosts"), hosts.as_bytes(), 0o644)?;
+    write(&plan.directory.join("hostname"), format!("{hostname}\n").as_bytes(), 0o644)?;
+    let resolv_conf = files::resolv_conf(&resolvers, own_network, settings);
+    write(&plan.directory.join("resolv.conf"), resolv_conf.as_bytes(), 0o644)?;
+    Ok(hostname)
+}
+
+/// The logger's configuration, and the URI that makes the shim start it (spec
+/// containerd-and-crates 3). One pair only: the shim gives pairs in random order.
+fn output(plan: &CreatePlan, settings: &ContainerSettings, logger: &Path) -> Result<String, GroundworkError> {
+    let default = LogDriver::JsonFile { max_size: None, max_files: 1 };
+    let LogDriver::JsonFile { max_size, max_files } = settings.log.as_ref().unwrap_or(&default) else {
+        return Ok(String::new());
+    };
+    let log = plan.directory.join(format!("{}-json.log", plan.id));
+    let config = serde_json::json!({
+        "driver": "json-file",
+        "path": plain(&log)?,
+        "max_size": max_size,
+        "max_files": max_files,
+    });
+    let file = plan.directory.join("logger.json");
+    write(&file, config.to_string().as_bytes(), 0o600)?;
+    Ok(format!("binary://{}?--config={}", plain(logger)?, plain(&file)?))
+}
+
+/// A path that reads the same inside a URI.
+fn plain(path: &Path) -> Result<&str, GroundworkError> {
+    let fit = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+    let text = path.to_str().filter(|text| text.starts_with('/') && text.chars().all(fit));
+    text.ok_or_else(|| GroundworkError::Path(path.to_owned()))
+}
+
+fn directory(path: &Path) -> Result<(), GroundworkError> {
+    let io = |source| GroundworkError::Io { what: "make the directory", path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(io)
+}
+
+/// Writes a file in place: a container that runs already has this very file mounted.
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), GroundworkError> {
+    let io = |source| GroundworkError::Io { what: "write", path: path.to_owned(), source };
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode).custom_flags(flags);
+    let mut file = options.open(path).map_err(io)?;
+    file.write_all(content).map_err(io)
+}

@@ -1,0 +1,146 @@
+//! The process of a container: start, wait, signal, kill, delete. "Not there" and "ended already"
+//! are success for everything that is to bring about just that.
+
+use crate::containerd::connection::failure;
+use crate::containerd::containers::{ContainerService, LABEL_CGROUP, LABEL_STOP_SIGNAL};
+use crate::containerd::events::{exit_record, now};
+use crate::containerd::oom;
+use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
+use crate::ports::ContainerExit;
+use containerd_client::services::v1::{
+    Container, DeleteTaskRequest, GetContainerRequest, GetRequest, KillRequest, StartRequest, WaitRequest,
+};
+use containerd_client::types::v1::{Process, Status};
+use std::time::Duration;
+use tonic::Code;
+
+const SIGTERM: u32 = 15;
+const SIGKILL: u32 = 9;
+/// How long to wait for containerd to come back before asking it anyway.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+impl ContainerService {
+    pub(super) async fn start_process(&self, id: &ContainerId) -> Result<Wall, StopReason> {
+        let request = StartRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
+        let Err(status) = self.tasks().start(self.connection.request(request)).await else {
+            return Ok(now());
+        };
+        // The shim's words for a process that was started before, by a call whose answer was lost.
+        let words = status.message();
+        let before = words.contains("cannot start a running") || words.contains("cannot start a stopped");
+        match before {
+            true => Ok(now()),
+            false => Err(failure("CannotStartContainerError", "start", &status)),
+        }
+    }
+
+    pub(super) async fn wait_for_exit(&self, id: &ContainerId) -> Option<ContainerExit> {
+        loop {
+            let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
+            match self.tasks().wait(self.connection.request(request)).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    let exit = exit_record(answer.exit_status, answer.exited_at.as_ref());
+                    return Some(self.judge(id, exit).await);
+                }
+                Err(status) if status.code() == Code::NotFound => return self.last_word(id).await,
+                Err(status) => {
+                    tracing::debug!(container = id.short(), error = status.message(), "wait was interrupted");
+                }
+            }
+            // containerd went away, or the shim did. The process may well live on.
+            match self.process(id).await {
+                Ok(Some(process)) if process.status == Status::Stopped as i32 => {
+                    let exit = exit_record(process.exit_status, process.exited_at.as_ref());
+                    return Some(self.judge(id, exit).await);
+                }
+                Ok(None) => return self.last_word(id).await,
+                Ok(Some(_)) => self.events.reconnected(ASK_AGAIN / 4).await,
+                Err(_) => self.events.reconnected(ASK_AGAIN).await,
+            }
+        }
+    }
+
+    /// There is no process: an event may have told of its end, where its shim could no longer.
+    async fn last_word(&self, id: &ContainerId) -> Option<ContainerExit> {
+        let exit = self.events.exit(id)?;
+        Some(self.judge(id, exit).await)
+    }
+
+    /// Adds whether memory was the reason: by the event, or by the cgroup's own counter, which is
+    /// there until the process is deleted.
+    async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
+        if exit.code == Some(0) {
+            return ContainerExit { exit, oom_killed: false };
+        }
+        let oom_killed = self.events.oom(id) || self.counted_oom(id).await;
+        ContainerExit { exit, oom_killed }
+    }
+
+    async fn counted_oom(&self, id: &ContainerId) -> bool {
+        let Ok(Some(record)) = self.record(id).await else { return false };
+        record.labels.get(LABEL_CGROUP).is_some_and(|cgroup| oom::counted(cgroup, self.host.cgroups))
+    }
+
+    /// The container's record; `None` where there is none.
+    pub(super) async fn record(&self, id: &ContainerId) -> Result<Option<Container>, tonic::Status> {
+        let request = GetContainerRequest { id: id.as_str().to_owned() };
+        match self.containers().get(self.connection.request(request)).await {
+            Ok(answer) => Ok(answer.into_inner().container),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// The container's process; `None` where there is none.
+    async fn process(&self, id: &ContainerId) -> Result<Option<Process>, tonic::Status> {
+        let request = GetRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
+        match self.tasks().get(self.connection.request(request)).await {
+            Ok(answer) => Ok(answer.into_inner().process),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    pub(super) async fn send_stop_signal(&self, id: &ContainerId) -> Result<(), StopReason> {
+        let record = self.record(id).await;
+        let record = record.map_err(|s| failure("CannotStopContainerError", "look up", &s))?;
+        let Some(record) = record else { return Ok(()) };
+        let recorded = record.labels.get(LABEL_STOP_SIGNAL).and_then(|number| number.parse().ok());
+        self.send(id, recorded.unwrap_or(SIGTERM), false).await
+    }
+
+    pub(super) async fn kill_all(&self, id: &ContainerId) -> Result<(), StopReason> {
+        self.send(id, SIGKILL, true).await
+    }
+
+    async fn send(&self, id: &ContainerId, signal: u32, all: bool) -> Result<(), StopReason> {
+        let container_id = id.as_str().to_owned();
+        let request = KillRequest { container_id, exec_id: String::new(), signal, all };
+        match self.tasks().kill(self.connection.request(request)).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::NotFound || ended(status.message()) => Ok(()),
+            Err(status) => Err(failure("CannotStopContainerError", &format!("signal {signal}"), &status)),
+        }
+    }
+
+    pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
+        let guard = self.groups.deleting(id).await;
+        let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
+        let answer = self.tasks().delete(self.connection.request(request)).await;
+        drop(guard);
+        self.groups.sweep();
+        match answer {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
+        }
+    }
+}
+
+/// runc's and the shim's words for a process that is no more.
+fn ended(words: &str) -> bool {
+    ["process already finished", "container not running", "process does not exist"]
+        .iter()
+        .any(|known| words.contains(known))
+}

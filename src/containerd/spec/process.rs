@@ -1,0 +1,164 @@
+//! The `process` part of the spec: arguments, environment, directory, limits. Pure.
+
+use super::facts::HostFacts;
+use super::{SpecError, SpecInput, capabilities};
+use oci_spec::runtime::{
+    Capability, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    ProcessBuilder, UserBuilder,
+};
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Open files where the task definition sets no limit: what the hosts that ECS users come from
+/// give (spec containerd-and-crates 4), and never containerd's own "infinity", with which programs
+/// that loop over all descriptors take minutes to start.
+const DEFAULT_NOFILE: u64 = 65_536;
+
+/// Puts the process together.
+///
+/// # Errors
+/// No command, a relative working directory.
+pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process, SpecError> {
+    let user = input.user;
+    let mut groups = user.groups.clone();
+    if !groups.contains(&user.gid) {
+        groups.insert(0, user.gid);
+    }
+    let set: HashSet<Capability> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    let none = HashSet::new;
+    let process = ProcessBuilder::default()
+        .terminal(false)
+        .user(UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups).build()?)
+        .args(arguments(input)?)
+        .env(environment(input))
+        .cwd(directory(input)?)
+        .capabilities(
+            LinuxCapabilitiesBuilder::default()
+                .bounding(set.clone())
+                .effective(set.clone())
+                .permitted(set)
+                .inheritable(none())
+                .ambient(none())
+                .build()?,
+        )
+        .rlimits(rlimits(input)?)
+        .no_new_privileges(input.settings.no_new_privileges)
+        .oom_score_adj(input.settings.oom_score_adj)
+        .build()?;
+    Ok(process)
+}
+
+/// Entry point and command: an entry point of the task definition drops the image's command.
+fn arguments(input: &SpecInput<'_>) -> Result<Vec<String>, SpecError> {
+    let image = input.image.config().as_ref();
+    let of_image = |words: Option<&Option<Vec<String>>>| words.cloned().flatten().unwrap_or_default();
+    let (mut arguments, command) = match &input.settings.entry_point {
+        Some(entry_point) => (entry_point.clone(), input.settings.command.clone().unwrap_or_default()),
+        None => (
+            of_image(image.map(|c| c.entrypoint())),
+            input.settings.command.clone().unwrap_or_else(|| of_image(image.map(|c| c.cmd()))),
+        ),
+    };
+    arguments.extend(command);
+    if arguments.is_empty() {
+        return Err(SpecError::NoCommand);
+    }
+    match arguments.iter().any(|argument| argument.contains('\0')) {
+        true => Err(SpecError::NulByte("command")),
+        false => Ok(arguments),
+    }
+}
+
+/// Docker's defaults, then the image's, the agent's and the task definition's; the last wins and
+/// keeps the place of the first. HOME is set by the OCI runtime, from the user's passwd entry.
+fn environment(input: &SpecInput<'_>) -> Vec<String> {
+    let mut order: Vec<String> = Vec::new();
+    let mut values: BTreeMap<String, String> = BTreeMap::new();
+    let mut set = |name: &str, value: &str| {
+        // The kernel can't carry such a line; runc would refuse the whole container.
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return;
+        }
+        if values.insert(name.to_owned(), value.to_owned()).is_none() {
+            order.push(name.to_owned());
+        }
+    };
+    set("PATH", PATH);
+    set("HOSTNAME", input.hostname);
+    for line in input.image.config().iter().filter_map(|c| c.env().as_ref()).flatten() {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        set(name, value);
+    }
+    for (name, value) in input.plan.agent_environment.iter().chain(&input.settings.environment) {
+        set(name, value);
+    }
+    let line = |name: String| {
+        let value = values.get(&name).map_or("", String::as_str);
+        format!("{name}={value}")
+    };
+    order.into_iter().map(line).collect()
+}
+
+fn directory(input: &SpecInput<'_>) -> Result<PathBuf, SpecError> {
+    let of_image = input.image.config().as_ref().and_then(|c| c.working_dir().clone());
+    let wanted = input.settings.working_dir.clone().or(of_image).filter(|dir| !dir.is_empty());
+    let wanted = wanted.unwrap_or_else(|| "/".to_owned());
+    match super::mounts::clean(&wanted) {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(SpecError::WorkingDirectory(wanted)),
+    }
+}
+
+/// The limits of the task definition, and one on open files in any case.
+fn rlimits(input: &SpecInput<'_>) -> Result<Vec<PosixRlimit>, SpecError> {
+    let unlimited = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    let mut limits = Vec::new();
+    for asked in &input.settings.ulimits {
+        let Some(kind) = rlimit(&asked.name) else { continue };
+        let (soft, hard) = (unlimited(asked.soft), unlimited(asked.hard));
+        limits.push(limit(kind, soft, hard, input.host)?);
+    }
+    if !limits.iter().any(|l| l.typ() == PosixRlimitType::RlimitNofile) {
+        limits.push(limit(PosixRlimitType::RlimitNofile, DEFAULT_NOFILE, DEFAULT_NOFILE, input.host)?);
+    }
+    Ok(limits)
+}
+
+/// One limit, kept below what the host can give: asking for more would fail the container.
+fn limit(kind: PosixRlimitType, soft: u64, hard: u64, host: &HostFacts) -> Result<PosixRlimit, SpecError> {
+    let most = match kind {
+        PosixRlimitType::RlimitNofile if !host.can_raise_limits() => host.nofile_hard,
+        _ => u64::MAX,
+    };
+    Ok(PosixRlimitBuilder::default().typ(kind).soft(soft.min(most)).hard(hard.min(most)).build()?)
+}
+
+/// The limit that a Docker name stands for.
+pub fn rlimit(name: &str) -> Option<PosixRlimitType> {
+    Some(match name {
+        "as" => PosixRlimitType::RlimitAs,
+        "core" => PosixRlimitType::RlimitCore,
+        "cpu" => PosixRlimitType::RlimitCpu,
+        "data" => PosixRlimitType::RlimitData,
+        "fsize" => PosixRlimitType::RlimitFsize,
+        "locks" => PosixRlimitType::RlimitLocks,
+        "memlock" => PosixRlimitType::RlimitMemlock,
+        "msgqueue" => PosixRlimitType::RlimitMsgqueue,
+        "nice" => PosixRlimitType::RlimitNice,
+        "nofile" => PosixRlimitType::RlimitNofile,
+        "nproc" => PosixRlimitType::RlimitNproc,
+        "rss" => PosixRlimitType::RlimitRss,
+        "rtprio" => PosixRlimitType::RlimitRtprio,
+        "rttime" => PosixRlimitType::RlimitRttime,
+        "sigpending" => PosixRlimitType::RlimitSigpending,
+        "stack" => PosixRlimitType::RlimitStack,
+        _ => return None,
+    })
+}
+
+/// Names of the capabilities of a container on this host.
+pub fn capability_names(input: &SpecInput<'_>) -> Vec<&'static str> {
+    let settings = input.settings;
+    capabilities::effective(settings.privileged, &settings.cap_add, &settings.cap_drop, input.host.bounding)
+}

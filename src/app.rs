@@ -11,7 +11,7 @@ mod glue;
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::cli::flags::Flags;
 use crate::config::{self, Config};
-use crate::containerd::image::{ImageOptions, PullBehavior, RegistryAuth as ImageAuth};
+use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
 use crate::control::api::register::{Registered, Registration};
@@ -223,7 +223,7 @@ impl Agent {
             .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let containers = Arc::new(ContainerService::new(
             connection,
-            container_options(&config, cgroups.systemd_cgroup())?,
+            container_options(&config)?,
             Arc::new(glue::Images(images.store())),
         ));
         let networks = NetworkService::new(network_options(&config))
@@ -423,12 +423,13 @@ fn image_options(config: &Config) -> Result<ImageOptions, Failure> {
     Ok(options)
 }
 
-fn container_options(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
+fn container_options(config: &Config) -> Result<ContainerOptions, Failure> {
     Ok(ContainerOptions {
         snapshotter: config.containerd_snapshotter.clone(),
         runtime: config.containerd_runtime.clone(),
         runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
-        systemd_cgroup,
+        // Tasks' cgroups are made by us, in the file system; see `cgroup`.
+        systemd_cgroup: false,
         logger_program: logger_program(config)?,
     })
 }

@@ -1,5 +1,6 @@
 //! ecsd: the Amazon ECS container agent for hosts that run containerd and no dockerd.
 
+pub mod app;
 pub mod cgroup;
 pub mod cli;
 pub mod config;

@@ -1,7 +1,7 @@
 //! Where adapters meet that must not know one another: each type here holds one and answers for it
 //! under the trait of another.
 
-use crate::containerd::image::{ImageStore};
+use crate::containerd::images::ImageStore;
 use crate::containerd::{ImageLookup, UnpackedImageInfo};
 use crate::control::CredentialsStore;
 use crate::model::{CredentialsId, RoleCredentials, StopReason};

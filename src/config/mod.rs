@@ -7,6 +7,7 @@
 mod docs;
 mod go;
 mod parse;
+mod registry_auth;
 mod table;
 
 pub use docs::markdown;

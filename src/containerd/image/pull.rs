@@ -135,7 +135,7 @@ impl Puller {
             record::put(&self.conn, lease.id(), name, &tree.root, origin).await?;
         }
         let id = tree.manifest.config.digest.clone();
-        let image = UnpackedImage { id, config: tree.config, chain_id, target: tree.root.digest };
+        let image = UnpackedImage { id, config: Arc::new(tree.config), chain_id, target: tree.root.digest };
         Ok((self.store.remember(image), meter))
     }
 

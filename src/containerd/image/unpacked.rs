@@ -126,7 +126,7 @@ impl ImageStore {
         let Some(bytes) = self.contents.read(&id, CONFIG_LIMIT).await? else { return Ok(None) };
         let config = parse_config(&manifest, &bytes)?;
         let chain_id = chain_ids(config.rootfs().diff_ids()).pop().unwrap_or_default();
-        Ok(Some(UnpackedImage { id, config, chain_id, target: target.clone() }))
+        Ok(Some(UnpackedImage { id, config: Arc::new(config), chain_id, target: target.clone() }))
     }
 
     async fn manifest(&self, target: &ImageDigest) -> Result<Option<Manifest>, PullError> {

@@ -14,8 +14,7 @@ use crate::config::{self, Config};
 use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
-use crate::control::api::register::{Registered, Registration};
-use crate::control::api::submit::InstanceReporter;
+use crate::control::api::{InstanceReporter, Registered, Registration};
 use crate::control::attributes::{Capabilities, attributes};
 use crate::control::imds::{Imds, InstanceDocument};
 use crate::control::payload::PayloadDecoder;
@@ -219,8 +218,11 @@ impl Agent {
         let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), image_options(&config)?);
-        let cgroups = CgroupService::new(CgroupOptions { root: config.cgroup_root.clone(), ..CgroupOptions::default() })
-            .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let cgroups = CgroupService::new(CgroupOptions {
+            root: config.cgroup_root.clone(),
+            ..CgroupOptions::default()
+        })
+        .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let containers = Arc::new(ContainerService::new(
             connection,
             container_options(&config)?,
@@ -283,10 +285,6 @@ impl Agent {
 
     /// Registers and keeps both websockets; comes back only with a failure.
     async fn serve(&mut self) -> Failure {
-        if self.insecure {
-            tracing::warn!("-k: the control plane's certificates are not verified");
-            self.account = self.account.clone().accept_any_certificate();
-        }
         self.start_endpoints();
         let api = EcsApi::new(&self.account);
         let registered = match self.register(&api).await {
@@ -296,7 +294,8 @@ impl Agent {
         self.instance.send_modify(|instance| {
             instance.cluster = registered.cluster.clone();
             instance.arn = Some(registered.arn.clone());
-            instance.availability_zone = Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
+            instance.availability_zone =
+                Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
         });
         let timeline = self.stored.meta.get(acs::MANIFEST_SEQUENCE).and_then(|text| text.parse().ok());
         let (events, inbox) = tokio::sync::mpsc::channel(64);
@@ -337,7 +336,11 @@ impl Agent {
             facts: self.facts.clone(),
             attributes: attributes(&capabilities),
             tags: self.config.instance_tags.clone(),
-            document: if self.config.imds_disabled { InstanceDocument::default() } else { self.imds.document().await },
+            document: if self.config.imds_disabled {
+                InstanceDocument::default()
+            } else {
+                self.imds.document().await
+            },
         };
         let registered = api.register_container_instance(&wanted).await;
         let registered = registered
@@ -364,10 +367,15 @@ impl Agent {
         let credentials =
             Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
         let (steady, burst) = self.config.task_metadata_rps;
-        let metadata = MetadataHandler::new(snapshot.clone(), credentials, RateLimit { steady, burst });
+        let metadata =
+            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst });
         let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version());
         for (name, address, handler) in [
-            ("task metadata", self.config.task_metadata_address, Arc::new(metadata) as Arc<dyn tmds::Handler>),
+            (
+                "task metadata",
+                self.config.task_metadata_address,
+                Arc::new(metadata) as Arc<dyn tmds::Handler>,
+            ),
             ("introspection", self.config.introspection_address, Arc::new(introspection)),
         ] {
             let server = Server::start(name, address, handler);
@@ -437,7 +445,8 @@ fn container_options(config: &Config) -> Result<ContainerOptions, Failure> {
 /// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.
 fn logger_program(config: &Config) -> Result<PathBuf, Failure> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecsd-logger"));
-    let program = config.logger.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("/usr/bin/ecsd-logger"));
+    let program =
+        config.logger.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("/usr/bin/ecsd-logger"));
     if program.is_file() {
         return Ok(program);
     }

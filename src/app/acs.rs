@@ -12,11 +12,7 @@ use tokio::sync::{mpsc, watch};
 pub const MANIFEST_SEQUENCE: &str = "task-manifest-seq-num";
 
 /// Takes events until there are no more.
-pub async fn serve(
-    mut events: mpsc::Receiver<AcsEvent>,
-    engine: EngineHandle,
-    store: Arc<dyn Store>,
-) {
+pub async fn serve(mut events: mpsc::Receiver<AcsEvent>, engine: EngineHandle, store: Arc<dyn Store>) {
     let tasks = engine.view();
     while let Some(event) = events.recv().await {
         match event {
@@ -25,7 +21,8 @@ pub async fn serve(
                 for (arn, reason) in &rejected {
                     tracing::warn!(task = %arn, reason, "task can't be taken");
                 }
-                let wanted = tasks.into_iter().map(|(desired, spec, source)| WantedTask { spec, desired, source });
+                let wanted =
+                    tasks.into_iter().map(|(desired, spec, source)| WantedTask { spec, desired, source });
                 let durable = engine.submit(wanted.collect(), rejected).await;
                 // The session may be gone: then the message comes again.
                 let _ = respond.send(durable.then_some(()).ok_or(()));
@@ -42,7 +39,9 @@ pub async fn serve(
             AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
             AcsEvent::Heartbeat => {}
             AcsEvent::Deregistered => {
-                tracing::error!("this container instance was deregistered; tasks go on, nothing new is taken");
+                tracing::error!(
+                    "this container instance was deregistered; tasks go on, nothing new is taken"
+                );
             }
         }
     }

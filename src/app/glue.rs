@@ -63,9 +63,9 @@ pub async fn publish_snapshots(
     loop {
         let view = tasks.borrow_and_update().clone();
         let about = instance.borrow_and_update().clone();
-        let tasks_now = view.values().map(|task| {
-            Arc::new(TaskView { spec: task.spec.clone(), progress: task.progress.clone() })
-        });
+        let tasks_now = view
+            .values()
+            .map(|task| Arc::new(TaskView { spec: task.spec.clone(), progress: task.progress.clone() }));
         snapshots.send_replace(Arc::new(Snapshot {
             cluster: about.cluster,
             container_instance_arn: about.arn,

@@ -23,7 +23,8 @@ impl TaskLimits {
     /// shares, each of which counts at least the kernel's minimum.
     pub fn of(spec: &TaskSpec) -> Self {
         let quota = |units: u64| i64::try_from(units.saturating_mul(PERIOD_US) / 1024).unwrap_or(i64::MAX);
-        let sum = spec.containers.iter().fold(0u64, |sum, c| sum.saturating_add(c.cpu_shares.max(*SHARES.start())));
+        let sum =
+            spec.containers.iter().fold(0u64, |sum, c| sum.saturating_add(c.cpu_shares.max(*SHARES.start())));
         let bytes = |mib: u64| i64::try_from(mib.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
         Self {
             cpu_quota_us: spec.cpu.filter(|units| *units > 0).map(|units| (quota(units), PERIOD_US)),

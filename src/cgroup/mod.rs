@@ -109,7 +109,8 @@ impl Cgroups for CgroupService {
             memory.set_limit(bytes).map_err(|error| failed("memory limit", error))?;
         }
         if let (Some(pids), Some(most)) = (group.controller_of::<PidController>(), self.options.pids) {
-            pids.set_pid_max(MaxValue::Value(i64::from(most))).map_err(|error| failed("pids limit", error))?;
+            pids.set_pid_max(MaxValue::Value(i64::from(most)))
+                .map_err(|error| failed("pids limit", error))?;
         }
         Ok(())
     }

@@ -29,17 +29,21 @@ impl Config {
         if !matches!(kind, "docker" | "dockercfg") {
             return Err(format!("ECS_ENGINE_AUTH_TYPE is {kind:?}: use docker or dockercfg"));
         }
-        let entries: BTreeMap<String, Entry> = serde_json::from_str(&self.engine_auth_data.0).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            format!("ECS_ENGINE_AUTH_DATA is not a JSON object of registries (line {line}, column {column})")
-        })?;
+        let entries: BTreeMap<String, Entry> =
+            serde_json::from_str(&self.engine_auth_data.0).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                format!(
+                    "ECS_ENGINE_AUTH_DATA is not a JSON object of registries (line {line}, column {column})"
+                )
+            })?;
         let mut all = Vec::new();
         for (registry, entry) in entries {
             let auth = if entry.auth.is_empty() {
                 RegistryAuth { username: entry.username, password: entry.password }
             } else {
-                decode(&entry.auth)
-                    .ok_or_else(|| format!("ECS_ENGINE_AUTH_DATA: auth of {registry:?} is not base64 of user:password"))?
+                decode(&entry.auth).ok_or_else(|| {
+                    format!("ECS_ENGINE_AUTH_DATA: auth of {registry:?} is not base64 of user:password")
+                })?
             };
             all.push((registry, auth));
         }
@@ -60,7 +64,8 @@ mod tests {
     use super::*;
 
     fn auth(kind: &str, data: &str) -> Result<Vec<(String, RegistryAuth)>, String> {
-        Config { engine_auth_type: kind.into(), engine_auth_data: Secret(data.into()), ..Config::default() }.registry_auth()
+        Config { engine_auth_type: kind.into(), engine_auth_data: Secret(data.into()), ..Config::default() }
+            .registry_auth()
     }
 
     #[test]
@@ -77,7 +82,9 @@ mod tests {
 
     #[test]
     fn errors_keep_secrets() {
-        for (kind, data) in [("docker", "{SECRETCANARY"), ("dockercfg", r#"{"r":{"auth":"SECRETCANARY!"}}"#), ("x", "")] {
+        for (kind, data) in
+            [("docker", "{SECRETCANARY"), ("dockercfg", r#"{"r":{"auth":"SECRETCANARY!"}}"#), ("x", "")]
+        {
             assert!(!auth(kind, data).unwrap_err().contains("CANARY"));
         }
     }

@@ -107,7 +107,9 @@ impl EventHub {
             }
         };
         // Dropping either half loses nothing: a ping is only a ping.
-        let opened = async { tokio::select! { stream = subscribed => stream, () = pings => Err(StreamEnd::NoAnswer) } };
+        let opened = async {
+            tokio::select! { stream = subscribed => stream, () = pings => Err(StreamEnd::NoAnswer) }
+        };
         let mut stream = timeout(CALL, opened).await.map_err(|_| StreamEnd::NoAnswer)??;
         self.established.send_modify(|times| *times = times.wrapping_add(1));
         if missed {

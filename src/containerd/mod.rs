@@ -1,7 +1,5 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
 pub mod connection;
-pub mod image;
-pub mod images;
 pub mod containers;
 mod create;
 mod devices;
@@ -9,6 +7,8 @@ pub mod docker_config;
 pub mod events;
 mod groundwork;
 mod groups;
+pub mod image;
+pub mod images;
 mod json;
 pub mod lookup;
 mod oom;

@@ -41,12 +41,16 @@ pub(super) fn addresses(netlink: &mut Netlink) -> Result<Vec<(u32, Ipv4Addr, Sub
     let answers = netlink.dump(request).map_err(|e| NetError::netlink("list the host's addresses", e))?;
     let mut found = Vec::new();
     for (_, body) in answers {
-        let Ok(message) = netlink_packet_route::address::AddressMessage::parse(body.as_slice()) else { continue };
+        let Ok(message) = netlink_packet_route::address::AddressMessage::parse(body.as_slice()) else {
+            continue;
+        };
         let local = message.attributes.iter().find_map(|a| match a {
             AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
             _ => None,
         });
-        if let Some((address, subnet)) = local.and_then(|a| Some((a, Subnet::new(a, message.header.prefix_len)?))) {
+        if let Some((address, subnet)) =
+            local.and_then(|a| Some((a, Subnet::new(a, message.header.prefix_len)?)))
+        {
             found.push((message.header.index, address, subnet));
         }
     }
@@ -90,7 +94,8 @@ pub(super) fn make_bridge(
         netlink.execute_all(&[request]).or_else(fine(Errno::EEXIST)).map_err(failed)?;
     }
     let index = index_of(name).ok_or_else(|| failed(Errno::ENODEV.into()))?;
-    let address = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(gateway, subnet.prefix()).build();
+    let address =
+        AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(gateway, subnet.prefix()).build();
     let up = LinkUnspec::new_with_index(index).up().build();
     let create = flags::ACK | flags::CREATE | flags::EXCL;
     let requests = [
@@ -134,9 +139,7 @@ pub(super) fn make_veth(
 }
 
 /// Inside the container's namespace: loopback up, address and default route on `eth0`.
-pub(super) fn configure_container(
-    address: Option<(Ipv4Addr, Ipv4Addr, Subnet)>,
-) -> Result<(), NetError> {
+pub(super) fn configure_container(address: Option<(Ipv4Addr, Ipv4Addr, Subnet)>) -> Result<(), NetError> {
     let failed = |e: io::Error| NetError::netlink("set up the links of a container", e);
     let mut netlink = Netlink::route().map_err(failed)?;
     let loopback = LinkUnspec::new_with_index(LOOPBACK).up().build();

@@ -83,7 +83,9 @@ impl RulesetPlan {
                 "type filter hook forward priority 0; policy accept;",
                 vec![
                     // Only mapped ports can be reached from elsewhere, as under Docker.
-                    format!("iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat drop"),
+                    format!(
+                        "iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat drop"
+                    ),
                 ],
             ),
         ]
@@ -99,7 +101,10 @@ impl RulesetPlan {
         let table = &self.table;
         let mut out = format!("add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
         // Writing to a String never fails.
-        let _ = writeln!(out, "  map {PORT_MAP} {{\n    type inet_proto . inet_service : ipv4_addr . inet_service;");
+        let _ = writeln!(
+            out,
+            "  map {PORT_MAP} {{\n    type inet_proto . inet_service : ipv4_addr . inet_service;"
+        );
         if !ports.is_empty() {
             let elements: Vec<String> = ports
                 .iter()

@@ -40,7 +40,10 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     for (path, options) in &input.settings.tmpfs {
         let target = clean(path).ok_or_else(|| SpecError::MountPath(path.clone()))?;
         let options = tmpfs_options(options);
-        add(&target, mount(&target, "tmpfs", "tmpfs", &options.iter().map(String::as_str).collect::<Vec<_>>())?)?;
+        add(
+            &target,
+            mount(&target, "tmpfs", "tmpfs", &options.iter().map(String::as_str).collect::<Vec<_>>())?,
+        )?;
     }
     for target in GENERATED {
         if !own.iter().any(|(taken, _)| taken == target) {
@@ -172,7 +175,10 @@ mod tests {
 
     #[test]
     fn options_of_tmpfs_give_way_to_their_opposite() {
-        assert_eq!(tmpfs_options("exec,size=1m,mode=1777"), ["nosuid", "nodev", "exec", "size=1m", "mode=1777"]);
+        assert_eq!(
+            tmpfs_options("exec,size=1m,mode=1777"),
+            ["nosuid", "nodev", "exec", "size=1m", "mode=1777"]
+        );
         assert_eq!(tmpfs_options(""), ["noexec", "nosuid", "nodev"]);
     }
 }

@@ -18,6 +18,7 @@ use aws_sdk_ecs::config::{IdentityCache, Region, StalledStreamProtectionConfig, 
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,27 +64,29 @@ impl EcsApi {
     }
 
     /// What is done to each request before it is signed: the original's User-Agent instead of the
-    /// SDK's, and members that the public model lacks.
-    fn finish(&self, extra_members: String) -> impl Fn(&mut HttpRequest) + Send + Sync + use<> + 'static {
+    /// SDK's, and members that the public model lacks or writes otherwise.
+    fn finish(
+        &self,
+        members: serde_json::Map<String, Value>,
+    ) -> impl Fn(&mut HttpRequest) + Send + Sync + use<> + 'static {
         let user_agent = Arc::clone(&self.user_agent);
         move |request| {
             let headers = request.headers_mut();
             headers.remove("x-amz-user-agent");
             headers.insert("user-agent", user_agent.to_string());
-            if !extra_members.is_empty() {
-                add_members(request, &extra_members);
+            if !members.is_empty() {
+                set_members(request, &members);
             }
         }
     }
 }
 
-/// Adds `"name":value` text in front of the closing brace of a JSON body.
-fn add_members(request: &mut HttpRequest, members: &str) {
-    let Some(body) = request.body().bytes().and_then(|b| std::str::from_utf8(b).ok()) else { return };
-    let Some(open) = body.trim_end().strip_suffix('}') else { return };
-    let comma = if open.trim_end().ends_with('{') { "" } else { "," };
-    let whole = format!("{open}{comma}{members}}}");
-    let length = whole.len().to_string();
-    *request.body_mut() = SdkBody::from(whole);
-    request.headers_mut().insert("content-length", length);
+/// Adds members to a JSON body, or replaces them.
+fn set_members(request: &mut HttpRequest, members: &serde_json::Map<String, Value>) {
+    let body = request.body().bytes().and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let Some(Value::Object(mut whole)) = body else { return };
+    whole.extend(members.clone());
+    let text = Value::Object(whole).to_string();
+    request.headers_mut().insert("content-length", text.len().to_string());
+    *request.body_mut() = SdkBody::from(text);
 }

@@ -31,4 +31,4 @@ mod ws;
 pub use error::ApiError;
 pub use handle::{ControlPlane, Handle, LocalError, Options};
 pub use shared::Change;
-pub use task::{Container, Task};
+pub use task::{Container, Task, rank};

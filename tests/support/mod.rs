@@ -1,5 +1,9 @@
-//! Private instances of what the agent talks to. Each test program uses some of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
+//! What several test programs share: private instances of what the agent talks to. Each program uses
+//! some of it.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+pub mod backend;
 pub mod containerd;
+pub mod host;
 pub mod registry;
+pub mod sigv4;

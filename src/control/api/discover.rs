@@ -62,7 +62,7 @@ impl EcsApi {
             .cluster(cluster)
             .container_instance(instance)
             .customize()
-            .mutate_request(self.finish(r#""zoneId":"""#.to_owned()))
+            .mutate_request(self.finish([("zoneId".to_owned(), "".into())].into_iter().collect()))
             .send();
         let late = || ApiError::Transport {
             operation: OPERATION,

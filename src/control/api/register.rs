@@ -6,7 +6,8 @@ use crate::control::backoff::Backoff;
 use crate::control::facts::InstanceFacts;
 use crate::control::imds::InstanceDocument;
 use aws_sdk_ecs::types;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The cluster that an instance without a configured one joins.
@@ -156,6 +157,11 @@ impl EcsApi {
         token: &str,
     ) -> Result<types::ContainerInstance, ApiError> {
         const OPERATION: &str = "RegisterContainerInstance";
+        // The SDK's model has no token, and writes a zero for every type that a resource is not of.
+        let members = Map::from_iter([
+            ("clientToken".to_owned(), token.into()),
+            ("totalResources".to_owned(), resources(&wanted.facts)),
+        ]);
         let tags: Vec<types::Tag> =
             wanted.tags.iter().map(|(k, v)| types::Tag::builder().key(k).value(v).build()).collect();
         let attributes = wanted.attributes.iter().filter_map(|a| {
@@ -168,11 +174,10 @@ impl EcsApi {
             .set_container_instance_arn(wanted.instance_arn.clone())
             .instance_identity_document(&wanted.document.document)
             .instance_identity_document_signature(&wanted.document.signature)
-            .set_total_resources(Some(resources(&wanted.facts)))
             .set_attributes(Some(attributes.collect()))
             .set_tags(Some(tags).filter(|t| !t.is_empty()))
             .customize()
-            .mutate_request(self.finish(format!(r#""clientToken":"{token}""#)))
+            .mutate_request(self.finish(members))
             .send()
             .await
             .map_err(|e| ApiError::new(OPERATION, e))?;
@@ -187,7 +192,7 @@ impl EcsApi {
             .create_cluster()
             .cluster_name(name)
             .customize()
-            .mutate_request(self.finish(String::new()))
+            .mutate_request(self.finish(Map::new()))
             .send()
             .await
             .map_err(|e| ApiError::new("CreateCluster", e))?;
@@ -197,21 +202,18 @@ impl EcsApi {
 }
 
 /// `totalResources`, in the original's order (2.2).
-fn resources(facts: &InstanceFacts) -> Vec<types::Resource> {
-    let number = |name: &str, value: u64| {
-        let value = i32::try_from(value).unwrap_or(i32::MAX);
-        types::Resource::builder().name(name).r#type("INTEGER").integer_value(value).build()
+fn resources(facts: &InstanceFacts) -> Value {
+    let number = |name: &str, value: u64| json!({"name": name, "type": "INTEGER", "integerValue": value});
+    let ports = |name: &str, ports: &BTreeSet<u16>| {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        json!({"name": name, "type": "STRINGSET", "stringSetValue": ports})
     };
-    let ports = |name: &str, ports: &std::collections::BTreeSet<u16>| {
-        let ports = ports.iter().map(u16::to_string).collect();
-        types::Resource::builder().name(name).r#type("STRINGSET").set_string_set_value(Some(ports)).build()
-    };
-    vec![
+    json!([
         number("CPU", facts.cpu_units),
         number("MEMORY", facts.memory_mib),
         ports("PORTS", &facts.reserved_tcp),
         ports("PORTS_UDP", &facts.reserved_udp),
-    ]
+    ])
 }
 
 fn is_cluster_missing(error: &ApiError) -> bool {

@@ -116,7 +116,7 @@ impl EcsApi {
             .set_pull_stopped_at(change.pull_stopped_at.map(timestamp))
             .set_execution_stopped_at(change.execution_stopped_at.map(timestamp))
             .customize()
-            .mutate_request(self.finish(String::new()))
+            .mutate_request(self.finish(serde_json::Map::new()))
             // The loop above retries, by the original's schedule and without a quota.
             .config_override(aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled()));
         call.send().await.map(drop).map_err(|e| ApiError::new("SubmitTaskStateChange", e))

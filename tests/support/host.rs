@@ -3,6 +3,8 @@
 //! and when the namespace ends, everything in it does.
 
 use super::containerd::{PrivateContainerd, TempDir};
+use ecsd::containerd::image::archive::{RootfsConfig, RootfsContent, RootfsFile};
+use ecsd::containerd::image::import::build_rootfs_image;
 use ecsd::local::{ControlPlane, Handle, Options, Task};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -28,7 +30,11 @@ pub fn on_own_network<F: Future<Output = ()>>(body: impl FnOnce() -> F + Send + 
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
@@ -45,11 +51,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host whose agent was not started yet, with containerd of PATH or of `ECSD_TEST_CONTAINERD`.
+    /// A host whose agent was not started yet, with containerd of PATH or of `ECSD_TEST_CONTAINERD_BIN`.
     pub async fn new() -> Self {
-        let bin = std::env::var_os("ECSD_TEST_CONTAINERD").map(PathBuf::from);
-        let containerd = PrivateContainerd::start(bin.as_deref());
-        let (control, serve) = ControlPlane::bind("127.0.0.1:0".parse().unwrap(), Options::default()).await.unwrap();
+        let containerd = PrivateContainerd::start(None);
+        let (control, serve) =
+            ControlPlane::bind("127.0.0.1:0".parse().unwrap(), Options::default()).await.unwrap();
         tokio::spawn(serve);
         Self { containerd, control, dir: TempDir::new("host"), agent: None, environment: Vec::new() }
     }
@@ -169,14 +175,17 @@ impl Host {
 
     /// Registers a definition of these containers and runs it.
     pub fn run_task(&self, definition: Value) -> String {
-        let definition = self.control.register_task_definition(definition).unwrap_or_else(|e| panic!("{e:?}"));
+        let definition =
+            self.control.register_task_definition(definition).unwrap_or_else(|e| panic!("{e:?}"));
         self.control.run_task(&definition, json!({})).unwrap_or_else(|e| panic!("{e:?}"))
     }
 
     /// Waits until the control plane was told that the task is in that status.
     pub async fn until_status(&self, arn: &str, status: &str) -> Task {
         self.until(&format!("{arn} is {status}"), |host| {
-            host.control.task(arn).is_some_and(|task| ecsd::local::rank(&task.last_status) >= ecsd::local::rank(status))
+            host.control
+                .task(arn)
+                .is_some_and(|task| ecsd::local::rank(&task.last_status) >= ecsd::local::rank(status))
         })
         .await;
         let task = self.control.task(arn).unwrap();
@@ -223,9 +232,12 @@ impl Drop for Host {
         if std::thread::panicking() {
             let log = self.agent_log();
             let tail: Vec<&str> = log.lines().rev().take(60).collect();
-            eprintln!("--- the agent's last lines\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            eprintln!(
+                "--- the agent's last lines\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
-        self.containerd.end_containers();
+        end_processes(&Path::new("/sys/fs/cgroup/pids").join(self.cgroup_root()));
         unpin(&self.dir.path().join("run"));
     }
 }
@@ -234,5 +246,56 @@ impl Drop for Host {
 fn unpin(directory: &Path) {
     for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
         let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Ends what runs in a cgroup and below it: containers outlive agent, containerd and shim.
+fn end_processes(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            end_processes(&entry.path());
+        }
+    }
+    let pids = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// An image of the host's static busybox in the agent's namespace.
+pub const BUSYBOX: &str = "ecsd.test/busybox:1";
+
+impl Host {
+    /// Loads [`BUSYBOX`], so that no registry is needed.
+    pub async fn load_busybox(&self) {
+        let connection = ecsd::containerd::Connection::new(self.containerd.socket(), "ecs").unwrap();
+        let images = ecsd::containerd::ImageService::new(connection, Default::default());
+        build_rootfs_image(&images, BUSYBOX, &busybox_files(), &busybox_config()).await.unwrap();
+    }
+}
+
+/// What the image holds: busybox under the names that tests use.
+pub fn busybox_files() -> Vec<RootfsFile> {
+    let file = |path: &str, mode, content| RootfsFile { path: path.into(), mode, content };
+    let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    let mut files = vec![file("/bin/busybox", 0o755, RootfsContent::Bytes(busybox))];
+    for applet in [
+        "sh", "sleep", "echo", "cat", "httpd", "wget", "nc", "true", "false", "id", "env", "ls", "touch",
+        "dd", "ip", "hostname", "mount", "grep", "date", "test", "kill", "printf", "seq",
+    ] {
+        files.push(file(&format!("/bin/{applet}"), 0o777, RootfsContent::Symlink("busybox".into())));
+    }
+    for directory in ["/tmp", "/www", "/etc", "/root"] {
+        files.push(file(directory, 0o755, RootfsContent::Directory));
+    }
+    files.push(file("/www/index.html", 0o644, RootfsContent::Bytes(b"hello\n".to_vec())));
+    files
+}
+
+pub fn busybox_config() -> RootfsConfig {
+    RootfsConfig {
+        cmd: vec!["sleep".into(), "3600".into()],
+        env: vec!["PATH=/bin".into()],
+        ..RootfsConfig::default()
     }
 }

@@ -47,10 +47,10 @@ fmt-check:
 clippy:
 	cargo clippy --locked --all-targets -- -D warnings
 
-# Built into the target directory, without what only `cargo deny` over the network needs.
+# Built into the target directory, some 6 CPU minutes, once; it fetches advisories by the git program.
 deny-tool:
 	@command -v cargo-deny >/dev/null || [ -x $(DENY) ] || \
-	  cargo install cargo-deny --version $(DENY_VERSION) --locked --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
+	  cargo install cargo-deny --version $(DENY_VERSION) --locked --no-default-features --root $(TARGET)/tools --target-dir $(TARGET)/tools/build
 
 deny: deny-tool
 	@PATH="$(abspath $(TARGET))/tools/bin:$$PATH" cargo deny --offline check licenses bans sources

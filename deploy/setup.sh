@@ -14,7 +14,7 @@ PACKAGES=(containerd runc protobuf-compiler nftables iproute2 busybox-static gcc
 TEST=(docker-registry apache2-utils python3-venv python3-pip)
 BENCH=(docker.io)
 # Services of packages that we want for their programs alone.
-PROGRAMS_ONLY=(docker-registry.service docker.service docker.socket apache2.service)
+PROGRAMS_ONLY=(docker-registry.service docker.service docker.socket)
 RUST_MIN=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' "$(dirname "$0")/../Cargo.toml")
 
 say() { echo "setup: $*"; }
@@ -59,7 +59,7 @@ install_missing() {
     trap 'rm -f '$policy'; [ ! -e '$policy'.before-ecsd ] || mv '$policy'.before-ecsd '$policy EXIT
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
-    export DEBIAN_FRONTEND=noninteractive
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}"
     if command -v systemctl >/dev/null; then

@@ -14,18 +14,26 @@ use std::process::Command;
 
 fn aws() -> Option<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let venv = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("awscli-venv");
+    let venv =
+        target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target")).join("awscli-venv");
     let program = venv.join("bin/aws");
     if program.exists() {
         return Some(program);
     }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().expect("python3 is installed");
+    let made =
+        Command::new("python3").args(["-m", "venv"]).arg(&venv).output().expect("python3 is installed");
     assert!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stderr));
     let pip = Command::new(venv.join("bin/pip")).args(["install", "-q", "awscli"]).output().unwrap();
     if !pip.status.success() {
         let why = String::from_utf8_lossy(&pip.stderr).into_owned();
-        let offline = ["Temporary failure in name resolution", "Connection refused", "No matching distribution",
-            "Network is unreachable", "timed out", "ProxyError"];
+        let offline = [
+            "Temporary failure in name resolution",
+            "Connection refused",
+            "No matching distribution",
+            "Network is unreachable",
+            "timed out",
+            "ProxyError",
+        ];
         assert!(offline.iter().any(|text| why.contains(text)), "pip install awscli: {why}");
         eprintln!("\n*** SKIPPED: the aws CLI could not be installed, PyPI can't be reached ***\n{why}");
         return None;
@@ -43,7 +51,7 @@ impl Cli {
     async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
         let mut command = tokio::process::Command::new(&self.program);
         command
-            .args(["ecs", "--endpoint-url", &self.endpoint, "--output", "json", "--no-cli-pager"])
+            .args(["ecs", "--endpoint-url", &self.endpoint, "--output", "json"])
             .args(arguments)
             .env("AWS_ACCESS_KEY_ID", "AKIDLOCAL")
             .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
@@ -88,8 +96,12 @@ async fn the_real_cli_works_against_it() {
     let paged = cli.json(&["list-task-definitions", "--page-size", "1"]).await;
     assert_eq!(paged, listed);
     let shown = cli.json(&["describe-task-definition", "--task-definition", "hello"]).await;
-    assert_eq!(shown["taskDefinition"]["containerDefinitions"], registered["taskDefinition"]["containerDefinitions"]);
-    let error = cli.refused(&["register-task-definition", "--family", "a b", "--container-definitions", "[]"]).await;
+    assert_eq!(
+        shown["taskDefinition"]["containerDefinitions"],
+        registered["taskDefinition"]["containerDefinitions"]
+    );
+    let error =
+        cli.refused(&["register-task-definition", "--family", "a b", "--container-definitions", "[]"]).await;
     assert!(error.contains("(ClientException)") && error.contains("RegisterTaskDefinition"), "{error}");
     let error = cli.refused(&["run-task", "--cluster", "local", "--task-definition", "web"]).await;
     assert!(error.contains("No Container Instances were found in your cluster."), "{error}");
@@ -99,8 +111,17 @@ async fn the_real_cli_works_against_it() {
     let agent = FakeAgent::start(&handle).await;
     tokio::spawn(agent.obey());
     let run = cli
-        .json(&["run-task", "--cluster", "local", "--task-definition", "web", "--started-by", "me", "--overrides",
-            r#"{"containerOverrides":[{"name":"web","command":["x"]}]}"#])
+        .json(&[
+            "run-task",
+            "--cluster",
+            "local",
+            "--task-definition",
+            "web",
+            "--started-by",
+            "me",
+            "--overrides",
+            r#"{"containerOverrides":[{"name":"web","command":["x"]}]}"#,
+        ])
         .await;
     assert_eq!(run["failures"], json!([]));
     let arn = run["tasks"][0]["taskArn"].as_str().unwrap();
@@ -133,24 +154,47 @@ async fn the_real_cli_works_against_it() {
     assert!(error.contains("inactive"), "{error}");
 
     // What agents call, by the same model.
-    let endpoints = cli.json(&["discover-poll-endpoint", "--cluster", "local", "--container-instance", instance]).await;
+    let endpoints =
+        cli.json(&["discover-poll-endpoint", "--cluster", "local", "--container-instance", instance]).await;
     assert_eq!(endpoints["endpoint"], format!("{}/acs", handle.endpoint()));
     let registered = cli.json(&["register-container-instance", "--cluster", "local"]).await;
     assert_eq!(registered["containerInstance"]["status"], "ACTIVE");
-    let ack = cli.json(&["submit-task-state-change", "--cluster", "local", "--task", arn, "--status", "STOPPED"]).await;
-    assert_eq!(ack["acknowledgment"], "ACK");
     let ack = cli
-        .json(&["submit-container-state-change", "--cluster", "local", "--task", arn, "--container-name", "web"])
+        .json(&["submit-task-state-change", "--cluster", "local", "--task", arn, "--status", "STOPPED"])
         .await;
     assert_eq!(ack["acknowledgment"], "ACK");
     let ack = cli
-        .json(&["submit-attachment-state-changes", "--cluster", "local", "--attachments",
-            "attachmentArn=arn:x,status=ATTACHED"])
+        .json(&[
+            "submit-container-state-change",
+            "--cluster",
+            "local",
+            "--task",
+            arn,
+            "--container-name",
+            "web",
+        ])
+        .await;
+    assert_eq!(ack["acknowledgment"], "ACK");
+    let ack = cli
+        .json(&[
+            "submit-attachment-state-changes",
+            "--cluster",
+            "local",
+            "--attachments",
+            "attachmentArn=arn:x,status=ATTACHED",
+        ])
         .await;
     assert_eq!(ack["acknowledgment"], "ACK");
     let drained = cli
-        .json(&["update-container-instances-state", "--cluster", "local", "--container-instances", instance,
-            "--status", "DRAINING"])
+        .json(&[
+            "update-container-instances-state",
+            "--cluster",
+            "local",
+            "--container-instances",
+            instance,
+            "--status",
+            "DRAINING",
+        ])
         .await;
     assert_eq!(drained["containerInstances"][0]["status"], "DRAINING");
     let made = cli.json(&["create-cluster", "--cluster-name", "second"]).await;

@@ -36,7 +36,8 @@ async fn definitions_are_registered_described_listed_and_deregistered() {
     assert_eq!(newest["taskDefinition"]["revision"], 3);
     let first = call(&addr, "ListTaskDefinitions", json!({"maxResults": 2})).await;
     assert_eq!(first["taskDefinitionArns"].as_array().unwrap().len(), 2);
-    let rest = call(&addr, "ListTaskDefinitions", json!({"maxResults": 2, "nextToken": first["nextToken"]})).await;
+    let rest =
+        call(&addr, "ListTaskDefinitions", json!({"maxResults": 2, "nextToken": first["nextToken"]})).await;
     assert_eq!(rest["taskDefinitionArns"].as_array().unwrap().len(), 1);
     assert!(rest.get("nextToken").is_none());
     let gone = call(&addr, "DeregisterTaskDefinition", json!({"taskDefinition": "web:3"})).await;
@@ -85,44 +86,95 @@ async fn bad_definitions_are_refused_with_the_field_and_the_cure() {
         (with(&format!("{c}/image"), json!("")), "Container.image should not be null or empty"),
         (with(&format!("{c}/image"), json!("a b")), "repository[:tag]"),
         (second(json!({"name": "web"})), "Duplicate container name 'web'"),
-        (no_memory, "Invalid setting for container 'web'. At least one of 'memory' or 'memoryReservation' must be specified."),
+        (
+            no_memory,
+            "Invalid setting for container 'web'. At least one of 'memory' or 'memoryReservation' must be specified.",
+        ),
         (with(&format!("{c}/memory"), json!(1)), "'memory' is 1: give MiB, 6 or more"),
         (with(&format!("{c}/memoryReservation"), json!(65)), "must not be greater than 'memory' (64 MiB)"),
         (with("/memory", json!("32")), "must not be greater than the task's 'memory' (32 MiB)"),
         (with("/cpu", json!("lots")), "Invalid 'cpu' setting for task: 'lots'"),
         (with("/cpu", json!(256)), "cpu: expected a string, found the number 256"),
         (with("/memory", json!("1 TB")), "Invalid 'memory' setting for task: '1 TB'"),
-        (with("/networkMode", json!("vpc")), "Member must satisfy enum value set: [bridge, host, awsvpc, none]"),
+        (
+            with("/networkMode", json!("vpc")),
+            "Member must satisfy enum value set: [bridge, host, awsvpc, none]",
+        ),
         (with("/networkMode", json!("awsvpc")), "Allowed values for 'networkMode' here: bridge, host, none"),
         (with("/requiresCompatibilities", json!(["FARGATE"])), "Add EC2"),
         (no_essential, "at least one container must be essential"),
-        (with(&format!("{c}/portMappings/0/containerPort"), json!(0)), "'portMappings[0].containerPort' is 0: allowed are 1 to 65535"),
-        (with(&format!("{c}/portMappings/0/hostPort"), json!(70000)), "'portMappings[0].hostPort' is 70000: allowed are 0 to 65535"),
+        (
+            with(&format!("{c}/portMappings/0/containerPort"), json!(0)),
+            "'portMappings[0].containerPort' is 0: allowed are 1 to 65535",
+        ),
+        (
+            with(&format!("{c}/portMappings/0/hostPort"), json!(70000)),
+            "'portMappings[0].hostPort' is 70000: allowed are 0 to 65535",
+        ),
         (with(&format!("{c}/portMappings/0/protocol"), json!("sctp")), "[tcp, udp]"),
         (with(&format!("{c}/portMappings/0/containerPortRange"), json!("1-2")), "give one of them"),
         (with(&format!("{c}/portMappings"), json!([{"containerPortRange": "9-3"}])), "first-last"),
         (with(&format!("{c}/portMappings"), json!([{}])), "'portMappings[0].containerPort' is missing"),
-        (with(&format!("{c}/portMappings"), json!([{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}])), "Host port 9/tcp is mapped twice"),
-        (second(json!({"dependsOn": [{"containerName": "nope", "condition": "START"}]})), "names the container 'nope'; containers are: b, web"),
-        (second(json!({"dependsOn": [{"containerName": "web", "condition": "READY"}]})), "[START, COMPLETE, SUCCESS, HEALTHY]"),
+        (
+            with(
+                &format!("{c}/portMappings"),
+                json!([{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]),
+            ),
+            "Host port 9/tcp is mapped twice",
+        ),
+        (
+            second(json!({"dependsOn": [{"containerName": "nope", "condition": "START"}]})),
+            "names the container 'nope'; containers are: b, web",
+        ),
+        (
+            second(json!({"dependsOn": [{"containerName": "web", "condition": "READY"}]})),
+            "[START, COMPLETE, SUCCESS, HEALTHY]",
+        ),
         (second(json!({"dependsOn": [{"containerName": "web"}]})), "condition' is missing"),
-        (second(json!({"dependsOn": [{"containerName": "web", "condition": "HEALTHY"}]})), "has no 'healthCheck'"),
-        (second(json!({"dependsOn": [{"containerName": "web", "condition": "COMPLETE"}]})), "which is essential"),
+        (
+            second(json!({"dependsOn": [{"containerName": "web", "condition": "HEALTHY"}]})),
+            "has no 'healthCheck'",
+        ),
+        (
+            second(json!({"dependsOn": [{"containerName": "web", "condition": "COMPLETE"}]})),
+            "which is essential",
+        ),
         (second(json!({"dependsOn": [{"containerName": "b", "condition": "START"}]})), "cycle: b -> b"),
         (cycle, "form a cycle"),
         (second(json!({"links": ["nope:x"]})), "'links[0]' names the container 'nope'"),
-        (with(&format!("{c}/environment"), json!({"A": "b"})), "containerDefinitions[0].environment: expected a list, found an object"),
+        (
+            with(&format!("{c}/environment"), json!({"A": "b"})),
+            "containerDefinitions[0].environment: expected a list, found an object",
+        ),
         (with(&format!("{c}/environment"), json!([{"value": "x"}])), "'environment[0].name' is ''"),
-        (with(&format!("{c}/environment"), json!([{"name": "A", "value": 1}])), "environment[0].value: expected a string"),
+        (
+            with(&format!("{c}/environment"), json!([{"name": "A", "value": 1}])),
+            "environment[0].value: expected a string",
+        ),
         (with(&format!("{c}/environment"), json!(["A=b"])), "expected an object, found the string \"A=b\""),
-        (with(&format!("{c}/mountPoints"), json!([{"sourceVolume": "v", "containerPath": "/x"}])), "Unknown volume 'v'"),
-        (with("/volumes", json!([{"name": "v", "host": {"sourcePath": "/a/../b"}}])), "absolute path without '..'"),
+        (
+            with(&format!("{c}/mountPoints"), json!([{"sourceVolume": "v", "containerPath": "/x"}])),
+            "Unknown volume 'v'",
+        ),
+        (
+            with("/volumes", json!([{"name": "v", "host": {"sourcePath": "/a/../b"}}])),
+            "absolute path without '..'",
+        ),
         (with("/volumes", json!([{"name": "v"}, {"name": "v"}])), "Duplicate volume name 'v'"),
-        (with("/volumes", json!([{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}])), "needs a file system in AWS"),
+        (
+            with("/volumes", json!([{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}])),
+            "needs a file system in AWS",
+        ),
         (with(&format!("{c}/healthCheck"), json!({"command": ["true"]})), "CMD or CMD-SHELL"),
-        (with(&format!("{c}/healthCheck"), json!({"command": ["CMD", "true"], "interval": 1})), "allowed are 5 to 300"),
+        (
+            with(&format!("{c}/healthCheck"), json!({"command": ["CMD", "true"], "interval": 1})),
+            "allowed are 5 to 300",
+        ),
         (with(&format!("{c}/stopTimeout"), json!(-1)), "'stopTimeout' is -1"),
-        (with(&format!("{c}/colour"), json!("red")), "Unknown parameter in containerDefinitions[0]: \"colour\", must be one of: name, image"),
+        (
+            with(&format!("{c}/colour"), json!("red")),
+            "Unknown parameter in containerDefinitions[0]: \"colour\", must be one of: name, image",
+        ),
         (with("/containerDefintions", json!([])), "Unknown parameter in input: \"containerDefintions\""),
         (with(&format!("{c}/cpu"), json!(1e300)), "expected an integer between"),
         (with(&format!("{c}/user"), json!("u".repeat(70_000))), "Max allowed length is '65536' bytes"),
@@ -155,7 +207,8 @@ async fn requests_that_are_no_requests_are_answered() {
     let (status, answer) = raw(&addr, get.as_bytes()).await;
     assert_eq!(status, 404);
     assert!(answer["message"].as_str().unwrap().contains("--endpoint-url"));
-    let no_target = format!("POST / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
+    let no_target =
+        format!("POST / HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}");
     let (status, answer) = raw(&addr, no_target.as_bytes()).await;
     assert_eq!((status, answer["__type"].as_str()), (400, Some("UnknownOperationException")));
 }
@@ -191,7 +244,10 @@ async fn a_task_goes_through_its_life() {
     let arn = task["taskArn"].as_str().unwrap().to_owned();
     assert!(arn.starts_with("arn:aws:ecs:us-east-1:000000000000:task/local/"), "{arn}");
     assert_eq!(arn.rsplit('/').next().unwrap().len(), 32);
-    assert_eq!((task["lastStatus"].as_str(), task["desiredStatus"].as_str()), (Some("PENDING"), Some("RUNNING")));
+    assert_eq!(
+        (task["lastStatus"].as_str(), task["desiredStatus"].as_str()),
+        (Some("PENDING"), Some("RUNNING"))
+    );
     assert_eq!(task["containerInstanceArn"], agent.instance);
     assert_eq!(task["group"], "family:web");
 
@@ -204,20 +260,38 @@ async fn a_task_goes_through_its_life() {
     agent.ack(&payload).await;
 
     let bindings = json!([{"bindIP": "0.0.0.0", "containerPort": 80, "hostPort": 32768, "protocol": "tcp"}]);
-    agent.report(&arn, "PENDING", json!([{"containerName": "web", "status": "PENDING", "imageDigest": "sha256:1"}])).await;
     agent
-        .report(&arn, "RUNNING", json!([{"containerName": "web", "status": "RUNNING", "runtimeId": "r",
-            "networkBindings": bindings}]))
+        .report(
+            &arn,
+            "PENDING",
+            json!([{"containerName": "web", "status": "PENDING", "imageDigest": "sha256:1"}]),
+        )
+        .await;
+    agent
+        .report(
+            &arn,
+            "RUNNING",
+            json!([{"containerName": "web", "status": "RUNNING", "runtimeId": "r",
+            "networkBindings": bindings}]),
+        )
         .await;
     let shown = call(&addr, "DescribeTasks", json!({"cluster": "local", "tasks": [arn, "ffff"]})).await;
     assert_eq!(shown["failures"][0]["reason"], "MISSING");
     let task = &shown["tasks"][0];
     assert_eq!(task["lastStatus"], "RUNNING");
-    assert!(task["startedAt"].is_number() && task["createdAt"].is_number() && task["pullStartedAt"].is_number());
+    assert!(
+        task["startedAt"].is_number() && task["createdAt"].is_number() && task["pullStartedAt"].is_number()
+    );
     assert_eq!(task["connectivity"], "CONNECTED");
     let container = &task["containers"][0];
-    assert_eq!((container["lastStatus"].as_str(), container["runtimeId"].as_str()), (Some("RUNNING"), Some("r")));
-    assert_eq!((&container["networkBindings"], container["imageDigest"].as_str()), (&bindings, Some("sha256:1")));
+    assert_eq!(
+        (container["lastStatus"].as_str(), container["runtimeId"].as_str()),
+        (Some("RUNNING"), Some("r"))
+    );
+    assert_eq!(
+        (&container["networkBindings"], container["imageDigest"].as_str()),
+        (&bindings, Some("sha256:1"))
+    );
     assert_eq!(container["networkInterfaces"], json!([]));
 
     let running = call(&addr, "ListTasks", json!({"cluster": "local", "family": "web"})).await;
@@ -232,11 +306,16 @@ async fn a_task_goes_through_its_life() {
     let payload = agent.expect("PayloadMessage").await;
     assert_eq!(payload["tasks"][0]["desiredStatus"], "STOPPED");
     agent.ack(&payload).await;
-    agent.report(&arn, "STOPPED", json!([{"containerName": "web", "status": "STOPPED", "exitCode": 137}])).await;
+    agent
+        .report(&arn, "STOPPED", json!([{"containerName": "web", "status": "STOPPED", "exitCode": 137}]))
+        .await;
     agent.report(&arn, "RUNNING", json!([{"containerName": "web", "status": "RUNNING"}])).await;
     let shown = call(&addr, "DescribeTasks", json!({"cluster": "local", "tasks": [id]})).await;
     let task = &shown["tasks"][0];
-    assert_eq!((task["lastStatus"].as_str(), task["stoppedReason"].as_str()), (Some("STOPPED"), Some("enough")));
+    assert_eq!(
+        (task["lastStatus"].as_str(), task["stoppedReason"].as_str()),
+        (Some("STOPPED"), Some("enough"))
+    );
     assert_eq!(task["stopCode"], "UserInitiated");
     assert_eq!(task["containers"][0]["exitCode"], 137);
     let none = call(&addr, "ListTasks", json!({"cluster": "local"})).await;
@@ -299,7 +378,10 @@ async fn placement_knows_resources_attributes_and_ports() {
     let arns = instances["containerInstanceArns"].clone();
     let shown = call(&addr, "DescribeContainerInstances", json!({"containerInstances": arns})).await;
     let instance = &shown["containerInstances"][0];
-    assert_eq!((instance["agentConnected"].as_bool(), instance["pendingTasksCount"].as_u64()), (Some(true), Some(1)));
+    assert_eq!(
+        (instance["agentConnected"].as_bool(), instance["pendingTasksCount"].as_u64()),
+        (Some(true), Some(1))
+    );
     let left = |name: &str| {
         instance["remainingResources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone()
     };
@@ -328,7 +410,11 @@ async fn bad_run_and_stop_requests_are_refused() {
         ("RunTask", run(json!({"launchType": "FARGATE"})), "Use EC2"),
         ("RunTask", run(json!({"cluster": "nope"})), "Cluster not found."),
         ("RunTask", run(json!({"taskdefinition": "x"})), "Unknown parameter in input"),
-        ("RunTask", run(json!({"overrides": {"containerOverrides": [{"name": "db"}]}})), "Override for container named db is not a container in the TaskDefinition"),
+        (
+            "RunTask",
+            run(json!({"overrides": {"containerOverrides": [{"name": "db"}]}})),
+            "Override for container named db is not a container in the TaskDefinition",
+        ),
         ("RunTask", run(json!({"overrides": {"cpu": "x"}})), "Invalid 'cpu' setting"),
         ("StopTask", json!({}), "task is missing"),
         ("StopTask", json!({"task": "nope"}), "The referenced task was not found."),
@@ -433,8 +519,12 @@ async fn registration_echoes_what_the_agent_checks() {
     assert!(attributes.contains(&json!({"name": "ecs.availability-zone", "value": "us-east-1a"})));
     assert_eq!(shown["registeredResources"], input["totalResources"]);
     let arn = shown["containerInstanceArn"].as_str().unwrap();
-    let endpoints =
-        call(&addr, "DiscoverPollEndpoint", json!({"cluster": "local", "containerInstance": arn, "zoneId": ""})).await;
+    let endpoints = call(
+        &addr,
+        "DiscoverPollEndpoint",
+        json!({"cluster": "local", "containerInstance": arn, "zoneId": ""}),
+    )
+    .await;
     assert_eq!(endpoints["endpoint"], format!("http://{addr}/acs"));
     assert_eq!(endpoints["telemetryEndpoint"], format!("http://{addr}/tcs"));
     let tags = call(&addr, "ListTagsForResource", json!({"resourceArn": arn})).await;
@@ -457,7 +547,8 @@ async fn containers_may_be_reported_alone() {
     let _agent = FakeAgent::start(&handle).await;
     call(&addr, "RegisterTaskDefinition", definition("web")).await;
     let arn = call(&addr, "RunTask", json!({"taskDefinition": "web"})).await["tasks"][0]["taskArn"].clone();
-    let report = json!({"cluster": "local", "task": arn, "containerName": "web", "status": "STOPPED", "exitCode": 4});
+    let report =
+        json!({"cluster": "local", "task": arn, "containerName": "web", "status": "STOPPED", "exitCode": 4});
     call(&addr, "SubmitContainerStateChange", report).await;
     let shown = call(&addr, "DescribeTasks", json!({"tasks": [arn]})).await;
     assert_eq!(shown["tasks"][0]["containers"][0]["exitCode"], 4);
@@ -469,7 +560,10 @@ async fn strangers_get_no_websocket() {
     let addr = address(&handle);
     let instance = register_instance(&addr).await;
     for (path, expected) in [
-        (acs_path("arn:aws:ecs:us-east-1:000000000000:container-instance/local/nope"), "InvalidInstanceException"),
+        (
+            acs_path("arn:aws:ecs:us-east-1:000000000000:container-instance/local/nope"),
+            "InvalidInstanceException",
+        ),
         (acs_path(&instance).replace("clusterArn=local", "clusterArn=nope"), "InvalidClusterException"),
         (acs_path(&instance).replace("clusterArn=local&", ""), "InvalidClusterException"),
         ("/nowhere/ws".to_owned(), "BadRequestException"),
@@ -497,7 +591,8 @@ async fn unanswered_heartbeats_end_the_connection() {
         }
     });
     ended.await.unwrap();
-    let shown = call(&addr, "DescribeContainerInstances", json!({"containerInstances": [agent.instance]})).await;
+    let shown =
+        call(&addr, "DescribeContainerInstances", json!({"containerInstances": [agent.instance]})).await;
     assert_eq!(shown["containerInstances"].as_array().unwrap().len(), 1);
 }
 

@@ -1,1 +1,3 @@
 //! See the table in the crate's front page.
+
+pub mod local;

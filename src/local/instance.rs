@@ -53,7 +53,8 @@ impl Instance {
 
     /// What is left of its resources after `used`.
     pub fn remaining(&self, used: &Claim) -> Claim {
-        let int = |name: &str| self.resource(name).and_then(|r| r["integerValue"].as_i64()).unwrap_or_default();
+        let int =
+            |name: &str| self.resource(name).and_then(|r| r["integerValue"].as_i64()).unwrap_or_default();
         let ports = |name: &str, more: &BTreeSet<u16>| {
             let given = self.resource(name).and_then(|r| r["stringSetValue"].as_array());
             let given = given.into_iter().flatten().filter_map(|p| p.as_str()?.parse().ok());

@@ -64,7 +64,8 @@ pub fn apply_container(container: &mut Container, report: &Value) -> bool {
     if has_new_bindings {
         container.network_bindings = json!(bindings);
     }
-    has_new_bindings || before != (container.last_status.clone(), container.exit_code, container.runtime_id.clone())
+    has_new_bindings
+        || before != (container.last_status.clone(), container.exit_code, container.runtime_id.clone())
 }
 
 /// The task stopped: when, why, and by whom.

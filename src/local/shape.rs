@@ -38,9 +38,7 @@ pub fn check(value: &Value, shape: &Shape, path: &str) -> Result<(), ApiError> {
         Err(ApiError::serialization(format!("{at}: expected {expected}, found {}", kind_of(value))))
     };
     match (shape, value) {
-        (_, Value::Null) | (Shape::Text, Value::String(_)) | (Shape::Flag, Value::Bool(_)) => {
-            Ok(())
-        }
+        (_, Value::Null) | (Shape::Text, Value::String(_)) | (Shape::Flag, Value::Bool(_)) => Ok(()),
         (Shape::Int, Value::Number(number)) => match number.as_i64() {
             Some(n) if i32::try_from(n).is_ok() => Ok(()),
             _ => wrong("an integer between -2147483648 and 2147483647"),
@@ -58,9 +56,9 @@ pub fn check(value: &Value, shape: &Shape, path: &str) -> Result<(), ApiError> {
                 _ => check(item, inner, &format!("{path}[{i}]")),
             })
         }
-        (Shape::Map(inner), Value::Object(members)) => members
-            .iter()
-            .try_for_each(|(key, item)| check(item, inner, &join(path, &shortened(key, 100)))),
+        (Shape::Map(inner), Value::Object(members)) => {
+            members.iter().try_for_each(|(key, item)| check(item, inner, &join(path, &shortened(key, 100))))
+        }
         (Shape::Members(known), Value::Object(members)) => {
             members.iter().try_for_each(|(key, item)| match known.iter().find(|(name, _)| name == key) {
                 Some((_, inner)) => check(item, inner, &join(path, key)),

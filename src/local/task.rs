@@ -189,8 +189,10 @@ pub fn claim(definition: &TaskDefinition, overrides: &Value) -> Claim {
             };
         }
     }
-    let units = crate::local::definition::size::cpu_units(text(overrides, "cpu")).ok().or(definition.cpu_units);
-    let mib = crate::local::definition::size::memory_mib(text(overrides, "memory")).ok().or(definition.memory_mib);
+    let units =
+        crate::local::definition::size::cpu_units(text(overrides, "cpu")).ok().or(definition.cpu_units);
+    let mib =
+        crate::local::definition::size::memory_mib(text(overrides, "memory")).ok().or(definition.memory_mib);
     if let Some(units) = units.and_then(|u| i64::try_from(u).ok()) {
         claim.cpu = units;
     }

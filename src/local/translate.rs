@@ -50,7 +50,11 @@ pub fn task(definition: &TaskDefinition, overrides: &Value, names: &TaskNames, d
         launch_type: "EC2".to_owned(),
         group: names.group.clone(),
         enable_fault_injection: flag(document, "enableFaultInjection"),
-        containers: definition.containers().iter().map(|c| container(c, definition, overrides, names)).collect(),
+        containers: definition
+            .containers()
+            .iter()
+            .map(|c| container(c, definition, overrides, names))
+            .collect(),
         volumes: list(document, "volumes").iter().map(volume).collect(),
         ..wire::Task::default()
     }
@@ -75,7 +79,12 @@ fn string_map(value: Option<&Value>) -> BTreeMap<String, String> {
     members.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
-fn container(c: &Value, definition: &TaskDefinition, overrides: &Value, names: &TaskNames) -> wire::Container {
+fn container(
+    c: &Value,
+    definition: &TaskDefinition,
+    overrides: &Value,
+    names: &TaskNames,
+) -> wire::Container {
     let name = text(c, "name");
     let over = override_of(overrides, name);
     let pick = |key: &str| over.get(key).map_or_else(|| int(c, key), |_| int(over, key));
@@ -91,7 +100,10 @@ fn container(c: &Value, definition: &TaskDefinition, overrides: &Value, names: &
         environment_files: list(c, "environmentFiles")
             .iter()
             .chain(list(over, "environmentFiles"))
-            .map(|f| wire::EnvironmentFile { value: text(f, "value").to_owned(), r#type: text(f, "type").to_owned() })
+            .map(|f| wire::EnvironmentFile {
+                value: text(f, "value").to_owned(),
+                r#type: text(f, "type").to_owned(),
+            })
             .collect(),
         essential: flag(c, "essential"),
         cpu: pick("cpu"),
@@ -106,7 +118,11 @@ fn container(c: &Value, definition: &TaskDefinition, overrides: &Value, names: &
                 read_only: flag(v, "readOnly"),
             })
             .collect(),
-        overrides: if command.is_empty() { "{}".to_owned() } else { json!({ "command": command }).to_string() },
+        overrides: if command.is_empty() {
+            "{}".to_owned()
+        } else {
+            json!({ "command": command }).to_string()
+        },
         docker_config: Some(wire::DockerConfig {
             config: docker::config(c).to_string(),
             host_config: docker::host_config(c, over, definition.network_mode()).to_string(),

@@ -34,7 +34,8 @@ pub fn register(shared: &Shared, input: Value, _: &str) -> Result<Value, ApiErro
             shortened(&given, 160)
         )));
     }
-    let (is_returning, registered_at) = (known.is_none() && !given.is_empty(), known.map(|i| i.registered_at));
+    let (is_returning, registered_at) =
+        (known.is_none() && !given.is_empty(), known.map(|i| i.registered_at));
     let arn = if given.is_empty() { state.names.instance(&cluster, &fresh_id()) } else { given };
     make_room(&mut state, &arn)?;
     attributes.retain(|a| a["name"] != "ecs.availability-zone");
@@ -73,13 +74,16 @@ fn make_room(state: &mut State, arn: &str) -> Result<(), ApiError> {
     let idle = |i: &&Instance| {
         i.connection.is_none() && !state.tasks.iter().any(|t| t.instance_arn == i.arn && !t.is_stopped())
     };
-    let oldest = state.instances.values().filter(idle).min_by(|a, b| a.registered_at.total_cmp(&b.registered_at));
+    let oldest =
+        state.instances.values().filter(idle).min_by(|a, b| a.registered_at.total_cmp(&b.registered_at));
     match oldest.map(|i| i.arn.clone()) {
         Some(oldest) => {
             state.instances.remove(&oldest);
             Ok(())
         }
-        None => Err(ApiError::client(format!("There are {MAX_INSTANCES} container instances in use already."))),
+        None => {
+            Err(ApiError::client(format!("There are {MAX_INSTANCES} container instances in use already.")))
+        }
     }
 }
 
@@ -87,10 +91,9 @@ fn make_room(state: &mut State, arn: &str) -> Result<(), ApiError> {
 fn objects(input: &Value, key: &str, at_most: usize) -> Result<Vec<Value>, ApiError> {
     match input.get(key) {
         None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(items)) if items.len() > at_most => Err(ApiError::invalid(format!(
-            "{key}: {} entries, at most {at_most} are allowed.",
-            items.len()
-        ))),
+        Some(Value::Array(items)) if items.len() > at_most => {
+            Err(ApiError::invalid(format!("{key}: {} entries, at most {at_most} are allowed.", items.len())))
+        }
         Some(Value::Array(items)) if items.iter().all(Value::is_object) => Ok(items.clone()),
         Some(_) => Err(ApiError::serialization(format!("{key}: expected a list of objects"))),
     }
@@ -129,7 +132,8 @@ fn change_task(
     let (cluster, given) = (string(input, "cluster")?, string(input, "task")?);
     let mut state = shared.lock();
     let cluster = state.cluster(&cluster)?;
-    let missing = || ApiError::invalid(format!("The referenced task was not found: '{}'.", shortened(&given, 160)));
+    let missing =
+        || ApiError::invalid(format!("The referenced task was not found: '{}'.", shortened(&given, 160)));
     let at = state.find_task(&cluster, &given).ok_or_else(missing)?;
     let task = state.tasks.get_mut(at).ok_or_else(missing)?;
     if change(task) {

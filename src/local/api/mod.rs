@@ -36,7 +36,6 @@ const OPERATIONS: [(&str, Operation); 20] = [
     ("UpdateContainerInstancesState", agent::update_state),
 ];
 
-
 /// Runs one operation. `host` is `host:port` by which the caller reached us.
 ///
 /// # Errors
@@ -66,7 +65,10 @@ fn strings(input: &Value, key: &str, at_most: usize) -> Result<Vec<String>, ApiE
         Some(_) => return Err(ApiError::serialization(format!("{key}: expected a list of strings"))),
     };
     if items.len() > at_most {
-        return Err(ApiError::invalid(format!("{key}: {} entries, at most {at_most} are allowed.", items.len())));
+        return Err(ApiError::invalid(format!(
+            "{key}: {} entries, at most {at_most} are allowed.",
+            items.len()
+        )));
     }
     let text = |item: &Value| item.as_str().map(str::to_owned);
     let texts: Option<Vec<_>> = items.iter().map(text).collect();

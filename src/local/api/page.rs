@@ -13,13 +13,19 @@ pub fn page(items: Vec<String>, input: &Value, key: &str) -> Result<Value, ApiEr
     let most = match input.get("maxResults") {
         None | Some(Value::Null) => MAX_RESULTS,
         Some(value) => value.as_u64().filter(|n| (1..=MAX_RESULTS).contains(n)).ok_or_else(|| {
-            ApiError::invalid(format!("maxResults is {}: allowed are 1 to {MAX_RESULTS}.", shortened(&value.to_string(), 40)))
+            ApiError::invalid(format!(
+                "maxResults is {}: allowed are 1 to {MAX_RESULTS}.",
+                shortened(&value.to_string(), 40)
+            ))
         })?,
     };
     let start = match super::string(input, "nextToken")?.as_str() {
         "" => 0,
         token => token.strip_prefix("from-").and_then(|n| n.parse::<usize>().ok()).ok_or_else(|| {
-            ApiError::invalid(format!("Invalid token: nextToken '{}' did not come from here.", shortened(token, 80)))
+            ApiError::invalid(format!(
+                "Invalid token: nextToken '{}' did not come from here.",
+                shortened(token, 80)
+            ))
         })?,
     };
     let end = start.saturating_add(usize::try_from(most).unwrap_or(usize::MAX));

@@ -45,7 +45,8 @@ pub fn run(shared: &Shared, mut input: Value, _: &str) -> Result<Value, ApiError
         }
     }
     let tasks: Vec<_> = started.iter().filter_map(|arn| state.find_task(&cluster, arn)).collect();
-    let tasks: Vec<_> = tasks.into_iter().filter_map(|at| Some(shown(&state, state.tasks.get(at)?, true))).collect();
+    let tasks: Vec<_> =
+        tasks.into_iter().filter_map(|at| Some(shown(&state, state.tasks.get(at)?, true))).collect();
     Ok(json!({"tasks": tasks, "failures": failures}))
 }
 
@@ -150,7 +151,10 @@ pub fn stop(shared: &Shared, input: Value, _: &str) -> Result<Value, ApiError> {
         return Err(ApiError::invalid("task is missing: give a task's id or ARN."));
     }
     if reason.len() > 1024 {
-        return Err(ApiError::invalid(format!("reason has {} characters, at most 1024 are allowed.", reason.len())));
+        return Err(ApiError::invalid(format!(
+            "reason has {} characters, at most 1024 are allowed.",
+            reason.len()
+        )));
     }
     let mut state = shared.lock();
     let cluster = state.cluster(&string(&input, "cluster")?)?;

@@ -44,7 +44,10 @@ pub fn check(
     check_mounts(container, name, volumes)?;
     for (key, allowed) in [("startTimeout", 1..=i64::MAX), ("stopTimeout", 0..=i64::MAX)] {
         if let Some(seconds) = number(container, key).filter(|n| !allowed.contains(n)) {
-            return Err(setting(name, &format!("'{key}' is {seconds}: give seconds, {} or more.", allowed.start())));
+            return Err(setting(
+                name,
+                &format!("'{key}' is {seconds}: give seconds, {} or more.", allowed.start()),
+            ));
         }
     }
     check_health(container, name)
@@ -93,7 +96,9 @@ fn check_sizes(container: &Value, name: &str, task_memory: Option<u64>) -> Resul
     {
         return Err(setting(
             name,
-            &format!("'memoryReservation' ({reserved} MiB) must not be greater than 'memory' ({memory} MiB)."),
+            &format!(
+                "'memoryReservation' ({reserved} MiB) must not be greater than 'memory' ({memory} MiB)."
+            ),
         ));
     }
     let most = memory.max(reserved).and_then(|mib| u64::try_from(mib).ok());
@@ -113,7 +118,10 @@ fn check_ports(container: &Value, name: &str, document: &Value) -> Result<(), Ap
     if mappings.len() > MAX_PORT_MAPPINGS {
         return Err(setting(
             name,
-            &format!("{} entries in 'portMappings', at most {MAX_PORT_MAPPINGS} are allowed.", mappings.len()),
+            &format!(
+                "{} entries in 'portMappings', at most {MAX_PORT_MAPPINGS} are allowed.",
+                mappings.len()
+            ),
         ));
     }
     let same = text(document, "networkMode") == "host";
@@ -127,7 +135,9 @@ fn check_ports(container: &Value, name: &str, document: &Value) -> Result<(), Ap
             (Some(_), _) => {
                 return Err(setting(
                     name,
-                    &format!("'{place}' has both 'containerPort' and 'containerPortRange': give one of them."),
+                    &format!(
+                        "'{place}' has both 'containerPort' and 'containerPortRange': give one of them."
+                    ),
                 ));
             }
             (None, range) => {
@@ -143,14 +153,19 @@ fn check_ports(container: &Value, name: &str, document: &Value) -> Result<(), Ap
                 if host.is_some_and(|h| h != 0) {
                     return Err(setting(
                         name,
-                        &format!("'{place}.hostPort' can't be used with 'containerPortRange': host ports are chosen."),
+                        &format!(
+                            "'{place}.hostPort' can't be used with 'containerPortRange': host ports are chosen."
+                        ),
                     ));
                 }
             }
         }
         for (key, value, least) in [("containerPort", port, 1), ("hostPort", host, 0)] {
             if let Some(value) = value.filter(|value| !(least..=65_535).contains(value)) {
-                return Err(setting(name, &format!("'{place}.{key}' is {value}: allowed are {least} to 65535.")));
+                return Err(setting(
+                    name,
+                    &format!("'{place}.{key}' is {value}: allowed are {least} to 65535."),
+                ));
             }
         }
         if let (true, Some(port), Some(host)) = (same, port, host)
@@ -218,7 +233,9 @@ fn check_pairs(container: &Value, name: &str) -> Result<(), ApiError> {
             _ => {
                 return Err(setting(
                     name,
-                    &format!("'ulimits[{i}]' needs 'name', 'softLimit' and 'hardLimit', with softLimit <= hardLimit."),
+                    &format!(
+                        "'ulimits[{i}]' needs 'name', 'softLimit' and 'hardLimit', with softLimit <= hardLimit."
+                    ),
                 ));
             }
         }
@@ -242,7 +259,10 @@ fn check_mounts(container: &Value, name: &str, volumes: &BTreeSet<&str>) -> Resu
         if !path.starts_with('/') {
             return Err(setting(
                 name,
-                &format!("'mountPoints[{i}].containerPath' is '{}': give an absolute path.", shortened(path, 80)),
+                &format!(
+                    "'mountPoints[{i}].containerPath' is '{}': give an absolute path.",
+                    shortened(path, 80)
+                ),
             ));
         }
     }
@@ -265,7 +285,11 @@ fn check_health(container: &Value, name: &str) -> Result<(), ApiError> {
         if let Some(value) = number(check, key).filter(|n| !allowed.contains(n)) {
             return Err(setting(
                 name,
-                &format!("'healthCheck.{key}' is {value}: allowed are {} to {}.", allowed.start(), allowed.end()),
+                &format!(
+                    "'healthCheck.{key}' is {value}: allowed are {} to {}.",
+                    allowed.start(),
+                    allowed.end()
+                ),
             ));
         }
     }

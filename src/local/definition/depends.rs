@@ -24,13 +24,17 @@ pub fn check(containers: &[Value]) -> Result<(), ApiError> {
                 "" => {
                     return Err(setting(
                         name,
-                        &format!("'{place}.condition' is missing: allowed are START, COMPLETE, SUCCESS, HEALTHY."),
+                        &format!(
+                            "'{place}.condition' is missing: allowed are START, COMPLETE, SUCCESS, HEALTHY."
+                        ),
                     ));
                 }
                 "HEALTHY" if target.get("healthCheck").is_none() => {
                     return Err(setting(
                         name,
-                        &format!("'{place}' waits for '{other}' to be HEALTHY, but '{other}' has no 'healthCheck'."),
+                        &format!(
+                            "'{place}' waits for '{other}' to be HEALTHY, but '{other}' has no 'healthCheck'."
+                        ),
                     ));
                 }
                 "COMPLETE" | "SUCCESS"
@@ -81,7 +85,11 @@ fn known<'a>(
     by_name.get(other).copied().ok_or_else(|| {
         setting(
             name,
-            &format!("'{place}' names the container '{}'; containers are: {}.", shortened(other, 80), names()),
+            &format!(
+                "'{place}' names the container '{}'; containers are: {}.",
+                shortened(other, 80),
+                names()
+            ),
         )
     })
 }

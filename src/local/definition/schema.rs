@@ -3,9 +3,7 @@
 
 use crate::local::shape::Shape::{self, *};
 
-const REPOSITORY_CREDENTIALS: Shape = Members(&[
-    ("credentialsParameter", Text),
-]);
+const REPOSITORY_CREDENTIALS: Shape = Members(&[("credentialsParameter", Text)]);
 
 const PORT_MAPPING: Shape = Members(&[
     ("containerPort", Int),
@@ -16,37 +14,18 @@ const PORT_MAPPING: Shape = Members(&[
     ("containerPortRange", Text),
 ]);
 
-const CONTAINER_RESTART_POLICY: Shape = Members(&[
-    ("enabled", Flag),
-    ("ignoredExitCodes", List(&Int)),
-    ("restartAttemptPeriod", Int),
-]);
+const CONTAINER_RESTART_POLICY: Shape =
+    Members(&[("enabled", Flag), ("ignoredExitCodes", List(&Int)), ("restartAttemptPeriod", Int)]);
 
-const KEY_VALUE_PAIR: Shape = Members(&[
-    ("name", Text),
-    ("value", Text),
-]);
+const KEY_VALUE_PAIR: Shape = Members(&[("name", Text), ("value", Text)]);
 
-const ENVIRONMENT_FILE: Shape = Members(&[
-    ("value", Text),
-    ("type", OneOf(&["s3"])),
-]);
+const ENVIRONMENT_FILE: Shape = Members(&[("value", Text), ("type", OneOf(&["s3"]))]);
 
-const MOUNT_POINT: Shape = Members(&[
-    ("sourceVolume", Text),
-    ("containerPath", Text),
-    ("readOnly", Flag),
-]);
+const MOUNT_POINT: Shape = Members(&[("sourceVolume", Text), ("containerPath", Text), ("readOnly", Flag)]);
 
-const VOLUME_FROM: Shape = Members(&[
-    ("sourceContainer", Text),
-    ("readOnly", Flag),
-]);
+const VOLUME_FROM: Shape = Members(&[("sourceContainer", Text), ("readOnly", Flag)]);
 
-const KERNEL_CAPABILITIES: Shape = Members(&[
-    ("add", List(&Text)),
-    ("drop", List(&Text)),
-]);
+const KERNEL_CAPABILITIES: Shape = Members(&[("add", List(&Text)), ("drop", List(&Text))]);
 
 const DEVICE: Shape = Members(&[
     ("hostPath", Text),
@@ -54,11 +33,7 @@ const DEVICE: Shape = Members(&[
     ("permissions", List(&OneOf(&["read", "write", "mknod"]))),
 ]);
 
-const TMPFS: Shape = Members(&[
-    ("containerPath", Text),
-    ("size", Int),
-    ("mountOptions", List(&Text)),
-]);
+const TMPFS: Shape = Members(&[("containerPath", Text), ("size", Int), ("mountOptions", List(&Text))]);
 
 const LINUX_PARAMETERS: Shape = Members(&[
     ("capabilities", KERNEL_CAPABILITIES),
@@ -70,29 +45,43 @@ const LINUX_PARAMETERS: Shape = Members(&[
     ("swappiness", Int),
 ]);
 
-const SECRET: Shape = Members(&[
-    ("name", Text),
-    ("valueFrom", Text),
-]);
+const SECRET: Shape = Members(&[("name", Text), ("valueFrom", Text)]);
 
-const CONTAINER_DEPENDENCY: Shape = Members(&[
-    ("containerName", Text),
-    ("condition", OneOf(&["START", "COMPLETE", "SUCCESS", "HEALTHY"])),
-]);
+const CONTAINER_DEPENDENCY: Shape =
+    Members(&[("containerName", Text), ("condition", OneOf(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]))]);
 
-const HOST_ENTRY: Shape = Members(&[
-    ("hostname", Text),
-    ("ipAddress", Text),
-]);
+const HOST_ENTRY: Shape = Members(&[("hostname", Text), ("ipAddress", Text)]);
 
 const ULIMIT: Shape = Members(&[
-    ("name", OneOf(&["core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack"])),
+    (
+        "name",
+        OneOf(&[
+            "core",
+            "cpu",
+            "data",
+            "fsize",
+            "locks",
+            "memlock",
+            "msgqueue",
+            "nice",
+            "nofile",
+            "nproc",
+            "rss",
+            "rtprio",
+            "rttime",
+            "sigpending",
+            "stack",
+        ]),
+    ),
     ("softLimit", Int),
     ("hardLimit", Int),
 ]);
 
 const LOG_CONFIGURATION: Shape = Members(&[
-    ("logDriver", OneOf(&["json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "awsfirelens"])),
+    (
+        "logDriver",
+        OneOf(&["json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "awsfirelens"]),
+    ),
     ("options", Map(&Text)),
     ("secretOptions", List(&SECRET)),
 ]);
@@ -105,20 +94,13 @@ const HEALTH_CHECK: Shape = Members(&[
     ("startPeriod", Int),
 ]);
 
-const SYSTEM_CONTROL: Shape = Members(&[
-    ("namespace", Text),
-    ("value", Text),
-]);
+const SYSTEM_CONTROL: Shape = Members(&[("namespace", Text), ("value", Text)]);
 
-const RESOURCE_REQUIREMENT: Shape = Members(&[
-    ("value", Text),
-    ("type", OneOf(&["GPU", "InferenceAccelerator", "NeuronDevice"])),
-]);
+const RESOURCE_REQUIREMENT: Shape =
+    Members(&[("value", Text), ("type", OneOf(&["GPU", "InferenceAccelerator", "NeuronDevice"]))]);
 
-const FIRELENS_CONFIGURATION: Shape = Members(&[
-    ("type", OneOf(&["fluentd", "fluentbit"])),
-    ("options", Map(&Text)),
-]);
+const FIRELENS_CONFIGURATION: Shape =
+    Members(&[("type", OneOf(&["fluentd", "fluentbit"])), ("options", Map(&Text))]);
 
 const CONTAINER_DEFINITION: Shape = Members(&[
     ("name", Text),
@@ -165,9 +147,7 @@ const CONTAINER_DEFINITION: Shape = Members(&[
     ("credentialSpecs", List(&Text)),
 ]);
 
-const HOST_VOLUME_PROPERTIES: Shape = Members(&[
-    ("sourcePath", Text),
-]);
+const HOST_VOLUME_PROPERTIES: Shape = Members(&[("sourcePath", Text)]);
 
 const DOCKER_VOLUME_CONFIGURATION: Shape = Members(&[
     ("scope", OneOf(&["task", "shared"])),
@@ -177,10 +157,8 @@ const DOCKER_VOLUME_CONFIGURATION: Shape = Members(&[
     ("labels", Map(&Text)),
 ]);
 
-const EFSAUTHORIZATION_CONFIG: Shape = Members(&[
-    ("accessPointId", Text),
-    ("iam", OneOf(&["ENABLED", "DISABLED"])),
-]);
+const EFSAUTHORIZATION_CONFIG: Shape =
+    Members(&[("accessPointId", Text), ("iam", OneOf(&["ENABLED", "DISABLED"]))]);
 
 const EFSVOLUME_CONFIGURATION: Shape = Members(&[
     ("fileSystemId", Text),
@@ -197,10 +175,8 @@ const S3_FILES_VOLUME_CONFIGURATION: Shape = Members(&[
     ("accessPointArn", Text),
 ]);
 
-const FSX_WINDOWS_FILE_SERVER_AUTHORIZATION_CONFIG: Shape = Members(&[
-    ("credentialsParameter", Text),
-    ("domain", Text),
-]);
+const FSX_WINDOWS_FILE_SERVER_AUTHORIZATION_CONFIG: Shape =
+    Members(&[("credentialsParameter", Text), ("domain", Text)]);
 
 const FSX_WINDOWS_FILE_SERVER_VOLUME_CONFIGURATION: Shape = Members(&[
     ("fileSystemId", Text),
@@ -218,34 +194,35 @@ const VOLUME: Shape = Members(&[
     ("configuredAtLaunch", Flag),
 ]);
 
-const TASK_DEFINITION_PLACEMENT_CONSTRAINT: Shape = Members(&[
-    ("type", OneOf(&["memberOf"])),
-    ("expression", Text),
-]);
+const TASK_DEFINITION_PLACEMENT_CONSTRAINT: Shape =
+    Members(&[("type", OneOf(&["memberOf"])), ("expression", Text)]);
 
-const TAG: Shape = Members(&[
-    ("key", Text),
-    ("value", Text),
-]);
+const TAG: Shape = Members(&[("key", Text), ("value", Text)]);
 
-const PROXY_CONFIGURATION: Shape = Members(&[
-    ("type", OneOf(&["APPMESH"])),
-    ("containerName", Text),
-    ("properties", List(&KEY_VALUE_PAIR)),
-]);
+const PROXY_CONFIGURATION: Shape =
+    Members(&[("type", OneOf(&["APPMESH"])), ("containerName", Text), ("properties", List(&KEY_VALUE_PAIR))]);
 
-const INFERENCE_ACCELERATOR: Shape = Members(&[
-    ("deviceName", Text),
-    ("deviceType", Text),
-]);
+const INFERENCE_ACCELERATOR: Shape = Members(&[("deviceName", Text), ("deviceType", Text)]);
 
-const EPHEMERAL_STORAGE: Shape = Members(&[
-    ("sizeInGiB", Int),
-]);
+const EPHEMERAL_STORAGE: Shape = Members(&[("sizeInGiB", Int)]);
 
 const RUNTIME_PLATFORM: Shape = Members(&[
     ("cpuArchitecture", OneOf(&["X86_64", "ARM64"])),
-    ("operatingSystemFamily", OneOf(&["WINDOWS_SERVER_2019_FULL", "WINDOWS_SERVER_2019_CORE", "WINDOWS_SERVER_2016_FULL", "WINDOWS_SERVER_2004_CORE", "WINDOWS_SERVER_2022_CORE", "WINDOWS_SERVER_2022_FULL", "WINDOWS_SERVER_2025_CORE", "WINDOWS_SERVER_2025_FULL", "WINDOWS_SERVER_20H2_CORE", "LINUX"])),
+    (
+        "operatingSystemFamily",
+        OneOf(&[
+            "WINDOWS_SERVER_2019_FULL",
+            "WINDOWS_SERVER_2019_CORE",
+            "WINDOWS_SERVER_2016_FULL",
+            "WINDOWS_SERVER_2004_CORE",
+            "WINDOWS_SERVER_2022_CORE",
+            "WINDOWS_SERVER_2022_FULL",
+            "WINDOWS_SERVER_2025_CORE",
+            "WINDOWS_SERVER_2025_FULL",
+            "WINDOWS_SERVER_20H2_CORE",
+            "LINUX",
+        ]),
+    ),
 ]);
 
 /// RegisterTaskDefinition.
@@ -270,11 +247,8 @@ pub const REGISTER_TASK_DEFINITION_REQUEST: Shape = Members(&[
     ("enableFaultInjection", Flag),
 ]);
 
-const CAPACITY_PROVIDER_STRATEGY_ITEM: Shape = Members(&[
-    ("capacityProvider", Text),
-    ("weight", Int),
-    ("base", Int),
-]);
+const CAPACITY_PROVIDER_STRATEGY_ITEM: Shape =
+    Members(&[("capacityProvider", Text), ("weight", Int), ("base", Int)]);
 
 const AWS_VPC_CONFIGURATION: Shape = Members(&[
     ("subnets", List(&Text)),
@@ -282,9 +256,7 @@ const AWS_VPC_CONFIGURATION: Shape = Members(&[
     ("assignPublicIp", OneOf(&["ENABLED", "DISABLED"])),
 ]);
 
-const NETWORK_CONFIGURATION: Shape = Members(&[
-    ("awsvpcConfiguration", AWS_VPC_CONFIGURATION),
-]);
+const NETWORK_CONFIGURATION: Shape = Members(&[("awsvpcConfiguration", AWS_VPC_CONFIGURATION)]);
 
 const CONTAINER_OVERRIDE: Shape = Members(&[
     ("name", Text),
@@ -297,10 +269,7 @@ const CONTAINER_OVERRIDE: Shape = Members(&[
     ("resourceRequirements", List(&RESOURCE_REQUIREMENT)),
 ]);
 
-const INFERENCE_ACCELERATOR_OVERRIDE: Shape = Members(&[
-    ("deviceName", Text),
-    ("deviceType", Text),
-]);
+const INFERENCE_ACCELERATOR_OVERRIDE: Shape = Members(&[("deviceName", Text), ("deviceType", Text)]);
 
 const TASK_OVERRIDE: Shape = Members(&[
     ("containerOverrides", List(&CONTAINER_OVERRIDE)),
@@ -312,15 +281,11 @@ const TASK_OVERRIDE: Shape = Members(&[
     ("ephemeralStorage", EPHEMERAL_STORAGE),
 ]);
 
-const PLACEMENT_CONSTRAINT: Shape = Members(&[
-    ("type", OneOf(&["distinctInstance", "memberOf"])),
-    ("expression", Text),
-]);
+const PLACEMENT_CONSTRAINT: Shape =
+    Members(&[("type", OneOf(&["distinctInstance", "memberOf"])), ("expression", Text)]);
 
-const PLACEMENT_STRATEGY: Shape = Members(&[
-    ("type", OneOf(&["random", "spread", "binpack"])),
-    ("field", Text),
-]);
+const PLACEMENT_STRATEGY: Shape =
+    Members(&[("type", OneOf(&["random", "spread", "binpack"])), ("field", Text)]);
 
 const EBSTAG_SPECIFICATION: Shape = Members(&[
     ("resourceType", OneOf(&["volume"])),
@@ -328,9 +293,7 @@ const EBSTAG_SPECIFICATION: Shape = Members(&[
     ("propagateTags", OneOf(&["TASK_DEFINITION", "SERVICE", "NONE"])),
 ]);
 
-const TASK_MANAGED_EBSVOLUME_TERMINATION_POLICY: Shape = Members(&[
-    ("deleteOnTermination", Flag),
-]);
+const TASK_MANAGED_EBSVOLUME_TERMINATION_POLICY: Shape = Members(&[("deleteOnTermination", Flag)]);
 
 const TASK_MANAGED_EBSVOLUME_CONFIGURATION: Shape = Members(&[
     ("encrypted", Flag),
@@ -347,10 +310,8 @@ const TASK_MANAGED_EBSVOLUME_CONFIGURATION: Shape = Members(&[
     ("filesystemType", OneOf(&["ext3", "ext4", "xfs", "ntfs"])),
 ]);
 
-const TASK_VOLUME_CONFIGURATION: Shape = Members(&[
-    ("name", Text),
-    ("managedEBSVolume", TASK_MANAGED_EBSVOLUME_CONFIGURATION),
-]);
+const TASK_VOLUME_CONFIGURATION: Shape =
+    Members(&[("name", Text), ("managedEBSVolume", TASK_MANAGED_EBSVOLUME_CONFIGURATION)]);
 
 /// RunTask.
 pub const RUN_TASK_REQUEST: Shape = Members(&[
@@ -374,4 +335,3 @@ pub const RUN_TASK_REQUEST: Shape = Members(&[
     ("clientToken", Text),
     ("volumeConfigurations", List(&TASK_VOLUME_CONFIGURATION)),
 ]);
-

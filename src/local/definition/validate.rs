@@ -135,8 +135,11 @@ fn volumes(document: &Value) -> Result<BTreeSet<&str>, ApiError> {
                 shortened(path, 120)
             )));
         }
-        for cloud in ["efsVolumeConfiguration", "s3filesVolumeConfiguration", "fsxWindowsFileServerVolumeConfiguration"]
-        {
+        for cloud in [
+            "efsVolumeConfiguration",
+            "s3filesVolumeConfiguration",
+            "fsxWindowsFileServerVolumeConfiguration",
+        ] {
             if volume.get(cloud).is_some() {
                 return Err(ApiError::client(format!(
                     "'volumes[{i}].{cloud}' needs a file system in AWS, which the local cluster does not have. Use \

@@ -75,7 +75,10 @@ fn everything_else_travels_in_the_docker_documents() {
             "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/null", "CgroupPermissions": "r"}]})
     );
     let main = &task.containers[0];
-    assert_eq!((main.memory, main.health_check_type.as_str(), main.mount_points[0].read_only), (256, "docker", true));
+    assert_eq!(
+        (main.memory, main.health_check_type.as_str(), main.mount_points[0].read_only),
+        (256, "docker", true)
+    );
     let config: Value = serde_json::from_str(&main.docker_config.as_ref().unwrap().config).unwrap();
     assert_eq!(
         config,

@@ -100,8 +100,7 @@ impl Drop for Detach<'_> {
             instance.connection = None;
             instance.version += 1;
             drop(state);
-            self.shared
-                .announce(Change::Instance { arn: self.instance_arn.to_owned(), is_connected: false });
+            self.shared.announce(Change::Instance { arn: self.instance_arn.to_owned(), is_connected: false });
         }
     }
 }
@@ -171,7 +170,9 @@ impl AcsSession<'_> {
                 }
                 let mut waiting = instance.outbox.iter();
                 self.sent.retain(|sequence| instance.outbox.contains_key(sequence));
-                waiting.find(|(sequence, _)| !self.sent.contains(sequence)).map(|(s, (_, text))| (*s, text.clone()))
+                waiting
+                    .find(|(sequence, _)| !self.sent.contains(sequence))
+                    .map(|(s, (_, text))| (*s, text.clone()))
             };
             let Some((sequence, text)) = next else { return Ok(()) };
             self.send(text).await?;
@@ -229,10 +230,12 @@ impl AcsSession<'_> {
         }
         let stop_tasks: Vec<_> = {
             let state = self.shared.lock();
-            let wanted = |arn: &str| state.tasks.iter().any(|t| t.arn == arn && t.desired_status == "RUNNING");
+            let wanted =
+                |arn: &str| state.tasks.iter().any(|t| t.arn == arn && t.desired_status == "RUNNING");
             message.stop_candidates.into_iter().filter(|c| !wanted(&c.task_arn)).collect()
         };
-        let ack = TaskStopVerificationAck { message_id: message.message_id, generated_at: now_ms(), stop_tasks };
+        let ack =
+            TaskStopVerificationAck { message_id: message.message_id, generated_at: now_ms(), stop_tasks };
         self.send(encode(&ack)).await
     }
 }

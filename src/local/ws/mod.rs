@@ -56,13 +56,17 @@ pub fn accept(
     let bad = |message: String| ApiError { kind: "BadRequestException", status: 400, message };
     let key = handshake_key(request.headers()).map_err(bad)?;
     let query: BTreeMap<String, String> =
-        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+        url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+            .into_owned()
+            .collect();
     let kind = match request.uri().path().trim_start_matches('/') {
         "acs/ws" => Kind::Acs,
         "tcs/ws" => Kind::Tcs,
         "ws" if query.contains_key("clusterArn") => Kind::Acs,
         "ws" => Kind::Tcs,
-        other => return Err(bad(format!("no websocket at '/{}': use /acs/ws or /tcs/ws", shortened(other, 80)))),
+        other => {
+            return Err(bad(format!("no websocket at '/{}': use /acs/ws or /tcs/ws", shortened(other, 80))));
+        }
     };
     let (cluster_key, instance_key) = match kind {
         Kind::Acs => ("clusterArn", "containerInstanceArn"),
@@ -75,11 +79,15 @@ pub fn accept(
         return Err(ApiError {
             kind: "InvalidClusterException",
             status: 400,
-            message: format!("query parameter {cluster_key} names no cluster: '{}'", shortened(part(cluster_key), 160)),
+            message: format!(
+                "query parameter {cluster_key} names no cluster: '{}'",
+                shortened(part(cluster_key), 160)
+            ),
         });
     };
     let given = part(instance_key);
-    let Some(instance) = state.instances.values().find(|i| i.cluster == cluster && means(given, &i.arn)) else {
+    let Some(instance) = state.instances.values().find(|i| i.cluster == cluster && means(given, &i.arn))
+    else {
         return Err(ApiError {
             kind: "InvalidInstanceException",
             status: 400,
@@ -132,8 +140,9 @@ impl Session {
             Ok(Err(error)) => return tracing::debug!(%error, "upgrade failed"),
             Err(_) => return tracing::debug!("upgrade took too long"),
         };
-        let config =
-            WebSocketConfig::default().max_message_size(Some(MAX_FRAME_BYTES)).max_frame_size(Some(MAX_FRAME_BYTES));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_FRAME_BYTES))
+            .max_frame_size(Some(MAX_FRAME_BYTES));
         let io = TokioIo::new(upgraded);
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         match self.kind {

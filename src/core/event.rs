@@ -105,8 +105,8 @@ pub enum Outcome {
 pub struct PullFailure {
     /// What to report.
     pub reason: StopReason,
-    /// A local image of that name exists and may serve (pull behaviour `default`).
-    pub local_serves: bool,
+    /// The local image of that name, where there is one that may serve (pull behaviour `default`).
+    pub local: Option<ImageDigest>,
 }
 
 /// What creating a container gave.

@@ -239,6 +239,8 @@ impl Drop for Host {
         }
         end_processes(&Path::new("/sys/fs/cgroup/pids").join(self.cgroup_root()));
         unpin(&self.dir.path().join("run"));
+        let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
+        let _ = ecsd::cgroup::CgroupService::new(options).map(|cgroups| cgroups.remove_root());
     }
 }
 

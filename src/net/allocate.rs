@@ -141,7 +141,9 @@ impl Allocations {
     /// Adds to "in use" which container of ours it is.
     fn say_who(&self, error: NetError) -> NetError {
         let NetError::PortInUse { port, protocol, .. } = error else { return error };
-        let has = |b: &NetworkBinding| b.protocol == protocol && (b.host_port..).take(b.count.into()).any(|p| p == port);
+        let has = |b: &NetworkBinding| {
+            b.protocol == protocol && (b.host_port..).take(b.count.into()).any(|p| p == port)
+        };
         let owner = self.given.iter().find(|(_, a)| a.address.bindings.iter().any(has));
         let hint = owner.map(|(key, _)| format!(", by container {key}")).unwrap_or_default();
         NetError::PortInUse { port, protocol, hint }
@@ -182,7 +184,10 @@ mod tests {
     }
 
     fn key(name: &str) -> ContainerKey {
-        ContainerKey { task: TaskArn::parse("arn:aws:ecs:r:1:task/c/0a").unwrap().id(), name: name.to_owned() }
+        ContainerKey {
+            task: TaskArn::parse("arn:aws:ecs:r:1:task/c/0a").unwrap().id(),
+            name: name.to_owned(),
+        }
     }
 
     fn mapping(first: u16, count: u16, host_port: u16) -> PortMapping {

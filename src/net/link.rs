@@ -6,7 +6,8 @@ use super::netlink::{Netlink, Request, flags};
 use super::plan::{Subnet, VETH_PREFIX, mac_address};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -41,12 +42,16 @@ pub(super) fn addresses(netlink: &mut Netlink) -> Result<Vec<(u32, Ipv4Addr, Sub
     let answers = netlink.dump(request).map_err(|e| NetError::netlink("list the host's addresses", e))?;
     let mut found = Vec::new();
     for (_, body) in answers {
-        let Ok(message) = netlink_packet_route::address::AddressMessage::parse(body.as_slice()) else { continue };
+        let Ok(message) = netlink_packet_route::address::AddressMessage::parse(body.as_slice()) else {
+            continue;
+        };
         let local = message.attributes.iter().find_map(|a| match a {
             AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
             _ => None,
         });
-        if let Some((address, subnet)) = local.and_then(|a| Some((a, Subnet::new(a, message.header.prefix_len)?))) {
+        if let Some((address, subnet)) =
+            local.and_then(|a| Some((a, Subnet::new(a, message.header.prefix_len)?)))
+        {
             found.push((message.header.index, address, subnet));
         }
     }
@@ -90,7 +95,8 @@ pub(super) fn make_bridge(
         netlink.execute_all(&[request]).or_else(fine(Errno::EEXIST)).map_err(failed)?;
     }
     let index = index_of(name).ok_or_else(|| failed(Errno::ENODEV.into()))?;
-    let address = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(gateway, subnet.prefix()).build();
+    let address =
+        AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(gateway, subnet.prefix()).build();
     let up = LinkUnspec::new_with_index(index).up().build();
     let create = flags::ACK | flags::CREATE | flags::EXCL;
     let requests = [
@@ -116,7 +122,7 @@ pub(super) fn make_veth(
         .address(mac_address(address).to_vec())
         .setns_by_fd(netns.as_raw_fd())
         .build(); // not up: its other end does not exist before it does
-    let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(netlink_packet_route::link::InfoKind::Veth)
+    let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .build();
@@ -126,17 +132,22 @@ pub(super) fn make_veth(
     )])]);
     let near =
         LinkUnspec::new_with_name(name).controller(bridge).append_extra_attribute(no_ipv6).up().build();
+    // Where br_netfilter is on, a container that asks for its own mapped port is answered on the
+    // bridge itself, out of the port that it came in.
+    let hairpin = LinkUnspec::new_with_name(name)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .build();
     let requests = [
         Request::route(&RouteNetlinkMessage::NewLink(pair), flags::ACK | flags::CREATE | flags::EXCL),
         Request::route(&RouteNetlinkMessage::SetLink(near), flags::ACK),
+        Request::route(&RouteNetlinkMessage::NewLink(hairpin), flags::ACK),
     ];
     netlink.execute_all(&requests).map_err(|e| NetError::netlink(format!("make the veth pair {name}"), e))
 }
 
 /// Inside the container's namespace: loopback up, address and default route on `eth0`.
-pub(super) fn configure_container(
-    address: Option<(Ipv4Addr, Ipv4Addr, Subnet)>,
-) -> Result<(), NetError> {
+pub(super) fn configure_container(address: Option<(Ipv4Addr, Ipv4Addr, Subnet)>) -> Result<(), NetError> {
     let failed = |e: io::Error| NetError::netlink("set up the links of a container", e);
     let mut netlink = Netlink::route().map_err(failed)?;
     let loopback = LinkUnspec::new_with_index(LOOPBACK).up().build();

@@ -175,7 +175,10 @@ impl NetworkService {
     async fn repair_rules(&self) -> Result<(), NetError> {
         let Ok(host) = self.host() else { return Ok(()) };
         if blocking(move || host.repair_rules()).await? {
-            tracing::warn!(table = self.options.table, "someone changed the agent's nftables table: put it back");
+            tracing::warn!(
+                table = self.options.table,
+                "someone changed the agent's nftables table: put it back"
+            );
         }
         Ok(())
     }
@@ -206,7 +209,9 @@ impl NetworkService {
         }
         let (host, key, known) = (self.host()?, spec.key(container), known.clone());
         let mappings = match spec.network_mode {
-            NetworkMode::Bridge => Some(spec.container(container).map(|c| c.ports.clone()).unwrap_or_default()),
+            NetworkMode::Bridge => {
+                Some(spec.container(container).map(|c| c.ports.clone()).unwrap_or_default())
+            }
             NetworkMode::None | NetworkMode::Host => None,
         };
         let attached = blocking(move || {

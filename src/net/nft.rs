@@ -47,14 +47,16 @@ pub(super) struct Table {
 impl Table {
     /// Touches nothing yet.
     pub(super) fn new(plan: RulesetPlan, program: &Path) -> Result<Self, NetError> {
-        let netlink = Netlink::netfilter().map_err(|e| NetError::netlink("open a socket for nf_tables", e))?;
+        let netlink =
+            Netlink::netfilter().map_err(|e| NetError::netlink("open a socket for nf_tables", e))?;
         Ok(Self { plan, program: program.to_owned(), netlink, ports: PortMap::new() })
     }
 
     /// Whether the kernel holds all of our rules and the wanted elements.
     pub(super) fn is_intact(&mut self) -> Result<bool, NetError> {
         let rules = self.count(GET_RULE, &[(1, name(&self.plan.table))])?;
-        Ok(rules == self.plan.rule_count() && self.elements_in_kernel()? == self.ports.keys().copied().collect())
+        Ok(rules == self.plan.rule_count()
+            && self.elements_in_kernel()? == self.ports.keys().copied().collect())
     }
 
     /// Whether the kernel holds all of our rules, whatever is mapped.
@@ -179,7 +181,11 @@ impl Table {
         let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(format!("{}: {}", output.status, said.trim().chars().take(500).collect::<String>())));
+            return Err(failed(format!(
+                "{}: {}",
+                output.status,
+                said.trim().chars().take(500).collect::<String>()
+            )));
         }
         written.unwrap_or(Ok(())).map_err(|e| failed(e.to_string()))
     }

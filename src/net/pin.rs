@@ -24,7 +24,8 @@ pub(super) fn enter_new(pin: &Path) -> Result<(), NetError> {
     let made = || -> Result<(), NetError> {
         let refused = |action: &'static str| move |e: Errno| NetError::file(action, pin, e.into());
         unshare(CloneFlags::CLONE_NEWNET).map_err(refused("make a network namespace for"))?;
-        mount(Some(OWN), pin, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(refused("mount a namespace on"))
+        mount(Some(OWN), pin, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(refused("mount a namespace on"))
     };
     made().inspect_err(|_| drop(fs::remove_file(pin)))
 }

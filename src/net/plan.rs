@@ -137,7 +137,8 @@ impl AddressPool {
     /// Takes a certain address; `false` where it is taken or lies elsewhere.
     pub fn take(&mut self, address: Ipv4Addr) -> bool {
         let number = u32::from(address);
-        let fit = self.subnet.contains(address) && number > self.subnet.network && number < self.subnet.last();
+        let fit =
+            self.subnet.contains(address) && number > self.subnet.network && number < self.subnet.last();
         fit && self.taken.insert(number)
     }
 
@@ -168,7 +169,9 @@ impl PortRotation {
     pub fn blocks<'a>(&self, count: u16, reserved: &'a BTreeSet<u16>) -> impl Iterator<Item = u16> + 'a {
         let (low, high, next, span) = (self.low, self.high, self.next, count.max(1) - 1);
         (next..=high).chain(low..next).filter(move |first| {
-            first.checked_add(span).is_some_and(|last| last <= high && reserved.range(*first..=last).next().is_none())
+            first
+                .checked_add(span)
+                .is_some_and(|last| last <= high && reserved.range(*first..=last).next().is_none())
         })
     }
 
@@ -215,7 +218,8 @@ pub fn port_map(address: Ipv4Addr, bindings: &[NetworkBinding]) -> PortMap {
     let mut map = PortMap::new();
     for b in bindings {
         for offset in 0..b.count {
-            if let (Some(host), Some(port)) = (b.host_port.checked_add(offset), b.container_port.checked_add(offset))
+            if let (Some(host), Some(port)) =
+                (b.host_port.checked_add(offset), b.container_port.checked_add(offset))
             {
                 map.insert((b.protocol, host), PortTarget { address, port });
             }
@@ -240,7 +244,10 @@ mod tests {
         assert_eq!(candidates.len(), 15);
         let taken = [net("0.0.0.0/0"), net("172.17.5.0/24"), net("172.18.0.0/15")];
         assert_eq!(choose_subnet(&candidates, &taken).unwrap().to_string(), "172.20.0.0/16");
-        assert_eq!(choose_subnet(&candidates, &[net("0.0.0.0/0")]).unwrap().gateway(), Ipv4Addr::new(172, 17, 0, 1));
+        assert_eq!(
+            choose_subnet(&candidates, &[net("0.0.0.0/0")]).unwrap().gateway(),
+            Ipv4Addr::new(172, 17, 0, 1)
+        );
         assert_eq!(choose_subnet(&candidates, &[net("172.16.0.0/12")]), None);
         assert_eq!(Subnet::new(Ipv4Addr::LOCALHOST, 33), None);
     }

@@ -54,6 +54,13 @@ impl RulesetPlan {
                 ],
             ),
             (
+                // Routing a hairpin back where it came from, the kernel would tell the container of
+                // a shorter way, past the port map.
+                "redirects",
+                "type filter hook output priority 0; policy accept;",
+                vec![format!("oifname \"{bridge}\" icmp type redirect drop")],
+            ),
+            (
                 "postrouting",
                 "type nat hook postrouting priority 100; policy accept;",
                 vec![
@@ -83,7 +90,9 @@ impl RulesetPlan {
                 "type filter hook forward priority 0; policy accept;",
                 vec![
                     // Only mapped ports can be reached from elsewhere, as under Docker.
-                    format!("iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat drop"),
+                    format!(
+                        "iifname != \"{bridge}\" oifname \"{bridge}\" ct state new ct status ! dnat drop"
+                    ),
                 ],
             ),
         ]
@@ -99,7 +108,10 @@ impl RulesetPlan {
         let table = &self.table;
         let mut out = format!("add table inet {table}\ndelete table inet {table}\ntable inet {table} {{\n");
         // Writing to a String never fails.
-        let _ = writeln!(out, "  map {PORT_MAP} {{\n    type inet_proto . inet_service : ipv4_addr . inet_service;");
+        let _ = writeln!(
+            out,
+            "  map {PORT_MAP} {{\n    type inet_proto . inet_service : ipv4_addr . inet_service;"
+        );
         if !ports.is_empty() {
             let elements: Vec<String> = ports
                 .iter()

@@ -451,3 +451,31 @@ fn the_bridge_avoids_networks_of_the_host_and_keeps_its_own() {
         assert!(error.to_string().contains("/no/such/nft") && error.to_string().contains("install nftables"));
     });
 }
+
+#[test]
+fn a_udp_client_that_never_stops_reaches_the_next_container() {
+    on_a_host("flows", |host| async move {
+        let service = host.service().await;
+        let first = task("0a", NetworkMode::Bridge, &[("a", vec![port(53, 5353, Protocol::Udp)])]);
+        let second = task("0b", NetworkMode::Bridge, &[("b", vec![port(53, 5353, Protocol::Udp)])]);
+        // One socket throughout: one flow, as the kernel sees it.
+        let client = within(&host.outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut buffer = [0; 64];
+        let mut ask = || {
+            client.send_to(b"?", (HOST, 5353)).unwrap();
+            client
+                .recv(&mut buffer)
+                .map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned())
+                .unwrap_or_default()
+        };
+        assert_eq!(ask(), "");
+        let (attachment, _) = service.attach(&first, "a", &none()).await.unwrap();
+        serve(&File::open(pin_of(&attachment)).unwrap(), "first", "0.0.0.0:53");
+        assert_eq!(ask(), format!("first {OUTSIDE}"));
+        service.detach(&first, "a").await.unwrap();
+        let (attachment, _) = service.attach(&second, "b", &none()).await.unwrap();
+        serve(&File::open(pin_of(&attachment)).unwrap(), "second", "0.0.0.0:53");
+        assert_eq!(ask(), format!("second {OUTSIDE}"));
+    });
+}

@@ -106,7 +106,7 @@ impl Host {
     /// The cgroup root of this host's tasks.
     pub fn cgroup_root(&self) -> String {
         let name = self.dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        format!("{name}-cg")
+        name.replace('-', "_")
     }
 
     /// Starts the agent and waits until it is connected.

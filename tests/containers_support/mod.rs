@@ -190,7 +190,7 @@ pub fn import_image(daemon: &PrivateContainerd) -> OneImage {
         ]),
         layer(&[
             ("etc/", 0o755, 0, b""),
-            ("etc/passwd", 0o644, 0, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n"),
+            ("etc/passwd", 0o644, 0, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:/bin/sh\n"),
             ("etc/group", 0o644, 0, b"root:x:0:root\nwheel:x:10:root\nwww:x:34:\naudio:x:63:web\n"),
             ("data/", 0o755, 33, b""),
             ("data/seed", 0o600, 33, b"from the image\n"),

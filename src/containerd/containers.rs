@@ -129,7 +129,8 @@ impl ContainerService {
         let tasks = tasks.map_err(failed("list tasks"))?.into_inner().tasks;
         let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
         let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
-        let records = self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
+        let records =
+            self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
         let records = records.map_err(failed("list containers"))?.into_inner().containers;
         let mut found = BTreeMap::new();
         for record in records {
@@ -150,10 +151,9 @@ impl ContainerService {
 fn observed(process: &Process) -> Observed {
     match Status::try_from(process.status) {
         Ok(Status::Created) => Observed::Created,
-        Ok(Status::Stopped) => Observed::Exited(super::events::exit_record(
-            process.exit_status,
-            process.exited_at.as_ref(),
-        )),
+        Ok(Status::Stopped) => {
+            Observed::Exited(super::events::exit_record(process.exit_status, process.exited_at.as_ref()))
+        }
         // Unknown is a shim that didn't answer: no evidence of an end.
         _ => Observed::Running,
     }

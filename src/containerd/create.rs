@@ -122,9 +122,12 @@ impl ContainerService {
         let settings = docker_config::merge(container)?;
         let image = self.images.unpacked(&container.image).await?;
         let of_image = image.config.config().as_ref().and_then(|c| c.stop_signal().clone());
-        let stop_signal = match settings.stop_signal.as_ref().or(of_image.as_ref()).filter(|s| !s.is_empty()) {
+        let stop_signal = match settings.stop_signal.as_ref().or(of_image.as_ref()).filter(|s| !s.is_empty())
+        {
             None => SIGTERM,
-            Some(name) => signals::number(name).ok_or_else(|| cannot_create(format!("invalid signal: {name}")))?,
+            Some(name) => {
+                signals::number(name).ok_or_else(|| cannot_create(format!("invalid signal: {name}")))?
+            }
         };
         let mut shared = Vec::new();
         for from in &container.volumes_from {
@@ -178,7 +181,8 @@ impl ContainerService {
         let parent = creation.image.chain_id.clone();
         let request =
             PrepareSnapshotRequest { snapshotter: snapshotter.clone(), key: key.clone(), parent, labels };
-        let failed = |status: &tonic::Status| failure("CannotCreateContainerError", "prepare the snapshot", status);
+        let failed =
+            |status: &tonic::Status| failure("CannotCreateContainerError", "prepare the snapshot", status);
         match self.snapshots().prepare(self.connection.request(request)).await {
             Ok(answer) => Ok(answer.into_inner().mounts),
             Err(status) if status.code() == Code::AlreadyExists => {
@@ -227,7 +231,8 @@ impl ContainerService {
         accounts: &Accounts,
     ) -> Result<(), StopReason> {
         let container = self.container(creation, ground, accounts)?;
-        let failed = |status: &tonic::Status| failure("CannotCreateContainerError", "record the container", status);
+        let failed =
+            |status: &tonic::Status| failure("CannotCreateContainerError", "record the container", status);
         let request = CreateContainerRequest { container: Some(container.clone()) };
         match self.containers().create(self.connection.request(request)).await {
             Ok(_) => Ok(()),

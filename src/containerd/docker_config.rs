@@ -146,10 +146,30 @@ pub struct DeviceRequest {
 /// Keys that others act on (network, cgroup), that ask for nothing here, or that only older
 /// documents hold: neither merged nor warned about.
 const ELSEWHERE: &[&str] = &[
-    "networkmode", "portbindings", "links", "cgroupparent", "volumesfrom", "restartpolicy", "pidmode", "ipcmode",
-    "exposedports", "healthcheck", "image", "stoptimeout", "argsescaped", "consolesize", "maskedpaths",
-    "readonlypaths", "publishallports", "autoremove", "containeridfile", "isolation", "volumedriver",
-    "attachstdout", "attachstderr", "runtime",
+    "networkmode",
+    "portbindings",
+    "links",
+    "cgroupparent",
+    "volumesfrom",
+    "restartpolicy",
+    "pidmode",
+    "ipcmode",
+    "exposedports",
+    "healthcheck",
+    "image",
+    "stoptimeout",
+    "argsescaped",
+    "consolesize",
+    "maskedpaths",
+    "readonlypaths",
+    "publishallports",
+    "autoremove",
+    "containeridfile",
+    "isolation",
+    "volumedriver",
+    "attachstdout",
+    "attachstderr",
+    "runtime",
 ];
 
 /// Merges the documents over the container's own fields.
@@ -255,8 +275,8 @@ fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> R
                     );
                 }
             }
-            "memory" | "memoryreservation" | "memoryswap" | "memoryswappiness" | "cpushares" | "cpuperiod"
-            | "cpuquota" | "nanocpus" | "cpusetcpus" | "cpusetmems" | "pidslimit" => {
+            "memory" | "memoryreservation" | "memoryswap" | "memoryswappiness" | "cpushares"
+            | "cpuperiod" | "cpuquota" | "nanocpus" | "cpusetcpus" | "cpusetmems" | "pidslimit" => {
                 resource(&mut settings.resources, host, key)?;
             }
             _ => warn_unknown(settings, host, key, value),
@@ -335,7 +355,9 @@ fn check_memory(resources: &ResourceSettings, host: &Document<'_>) -> Result<(),
 }
 
 fn capability_names(host: &Document<'_>, key: &str) -> Result<Vec<&'static str>, ValueError> {
-    host.each_text(key, |name| capabilities::normalise(name).ok_or("capabilities by their names, such as NET_ADMIN"))
+    host.each_text(key, |name| {
+        capabilities::normalise(name).ok_or("capabilities by their names, such as NET_ADMIN")
+    })
 }
 
 fn parse_bind(text: &str) -> Result<Bind, &'static str> {
@@ -356,7 +378,11 @@ fn parse_bind(text: &str) -> Result<Bind, &'static str> {
             "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => {
                 bind.propagation = Some(option.to_owned());
             }
-            _ => return Err("a bind with known options: ro, rw, z, Z, nocopy, [r]shared, [r]slave, [r]private"),
+            _ => {
+                return Err(
+                    "a bind with known options: ro, rw, z, Z, nocopy, [r]shared, [r]slave, [r]private",
+                );
+            }
         }
     }
     Ok(bind)
@@ -438,7 +464,9 @@ fn parse_log_config(host: &Document<'_>, key: &str) -> Result<Option<LogDriver>,
             let max_size = match option("max-size") {
                 None | Some("-1" | "") => None,
                 Some(text) => Some(
-                    parse_size(text).filter(|size| *size > 0).ok_or_else(|| host.wrong(key, "a max-size such as 10m"))?,
+                    parse_size(text)
+                        .filter(|size| *size > 0)
+                        .ok_or_else(|| host.wrong(key, "a max-size such as 10m"))?,
                 ),
             };
             let max_files = match option("max-file") {
@@ -479,7 +507,9 @@ fn warn_unknown(settings: &mut ContainerSettings, document: &Document<'_>, key: 
     };
     if asks && !ELSEWHERE.contains(&key) {
         let text = show(value);
-        settings.warnings.push(format!("{} {key:?} = {text} is not supported and has no effect", document.name()));
+        settings
+            .warnings
+            .push(format!("{} {key:?} = {text} is not supported and has no effect", document.name()));
     }
 }
 

@@ -246,7 +246,12 @@ mod tests {
         Mount {
             r#type: "overlay".into(),
             source: "overlay".into(),
-            options: vec!["index=off".into(), "workdir=/s/9/work".into(), "upperdir=/s/9/fs".into(), format!("lowerdir={lower}")],
+            options: vec![
+                "index=off".into(),
+                "workdir=/s/9/work".into(),
+                "upperdir=/s/9/fs".into(),
+                format!("lowerdir={lower}"),
+            ],
             ..Mount::default()
         }
     }
@@ -254,7 +259,10 @@ mod tests {
     #[test]
     fn the_upper_directory_is_never_used() {
         assert_eq!(lower_directories(&overlay("/s/1/fs")), Lower::One("/s/1/fs".into()));
-        assert_eq!(lower_directories(&overlay("/s/2/fs:/s/1/fs")), Lower::Many(vec!["/s/2/fs".into(), "/s/1/fs".into()]));
+        assert_eq!(
+            lower_directories(&overlay("/s/2/fs:/s/1/fs")),
+            Lower::Many(vec!["/s/2/fs".into(), "/s/1/fs".into()])
+        );
         assert_eq!(common_parent(&["/s/2/fs".into(), "/s/1/fs".into()]), Path::new("/s"));
         assert_eq!(lower_directories(&Mount { r#type: "erofs".into(), ..Mount::default() }), Lower::Unknown);
     }

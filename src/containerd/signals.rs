@@ -29,10 +29,13 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (name, want) in [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGWINCH", 28), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)] {
+        for (name, want) in
+            [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGWINCH", 28), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)]
+        {
             assert_eq!(number(name), Some(want), "{name}");
         }
-        for name in ["", "0", "65", "SIG", "SIGNOPE", "RTMIN+40", "RTMAX-40", "RTMIN3", "-15", "99999999999"] {
+        for name in ["", "0", "65", "SIG", "SIGNOPE", "RTMIN+40", "RTMAX-40", "RTMIN3", "-15", "99999999999"]
+        {
             assert_eq!(number(name), None, "{name}");
         }
     }

@@ -48,7 +48,8 @@ struct User<'a> {
 pub fn resolve(asked: &str, more_groups: &[String], accounts: &Accounts) -> Result<ResolvedUser, UserError> {
     let (user, group) = asked.split_once(':').unwrap_or((asked, ""));
     let wanted_uid = if user.is_empty() { Some(0) } else { id(user)? };
-    let entry = users(&accounts.passwd).find(|e| (!user.is_empty() && e.name == user) || Some(e.uid) == wanted_uid);
+    let entry =
+        users(&accounts.passwd).find(|e| (!user.is_empty() && e.name == user) || Some(e.uid) == wanted_uid);
     let mut resolved = match (&entry, wanted_uid) {
         (Some(entry), _) => ResolvedUser { uid: entry.uid, gid: entry.gid, groups: Vec::new() },
         (None, Some(uid)) => ResolvedUser { uid, ..ResolvedUser::default() },
@@ -59,8 +60,10 @@ pub fn resolve(asked: &str, more_groups: &[String], accounts: &Accounts) -> Resu
     if group.is_empty() {
         let name = entry.map_or("", |entry| entry.name);
         let member = |members: &str| !name.is_empty() && members.split(',').any(|m| m == name);
-        resolved.groups =
-            groups(&accounts.group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid).collect();
+        resolved.groups = groups(&accounts.group)
+            .filter(|(_, _, members)| member(members))
+            .map(|(_, gid, _)| gid)
+            .collect();
     } else {
         resolved.gid = group_id(group, accounts)?;
     }
@@ -138,7 +141,10 @@ mod tests {
     fn an_image_without_accounts_has_root_and_numbers() {
         let none = Accounts::default();
         assert_eq!(resolve("root", &[], &none).unwrap(), ResolvedUser::default());
-        assert_eq!(resolve("5", &["6".into()], &none).unwrap(), ResolvedUser { uid: 5, gid: 0, groups: vec![6] });
+        assert_eq!(
+            resolve("5", &["6".into()], &none).unwrap(),
+            ResolvedUser { uid: 5, gid: 0, groups: vec![6] }
+        );
     }
 
     #[test]

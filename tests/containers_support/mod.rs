@@ -2,7 +2,8 @@
 
 use ecsd::containerd::{Connection, ContainerOptions, ContainerService, ImageLookup, UnpackedImageInfo};
 use ecsd::model::{
-    ContainerId, ContainerSpec, DockerConfig, EndpointId, ImageDigest, NetworkMode, StopReason, TaskArn, TaskSpec,
+    ContainerId, ContainerSpec, DockerConfig, EndpointId, ImageDigest, NetworkMode, StopReason, TaskArn,
+    TaskSpec,
 };
 use ecsd::ports::{CreatePlan, NetworkAttachment};
 use futures_util::future::BoxFuture;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub const NAMESPACE: &str = "ecs";
 pub const IMAGE: &str = "example.com/tiny:1";
 
 /// A containerd of one's own, with everything of it below one temporary directory. Dropping it
@@ -22,6 +22,8 @@ pub const IMAGE: &str = "example.com/tiny:1";
 pub struct PrivateContainerd {
     pub dir: PathBuf,
     pub socket: PathBuf,
+    /// Of its own: runc's state lies below /run/containerd/runc/<namespace>, whatever containerd.
+    pub namespace: String,
     bin_dir: Option<PathBuf>,
     child: Child,
 }
@@ -30,7 +32,7 @@ impl PrivateContainerd {
     pub fn start(bin_dir: Option<&Path>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ecsd-c{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = std::env::temp_dir().join(name);
+        let dir = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&dir).unwrap();
         let socket = dir.join("c.sock");
         let d = dir.display();
@@ -43,7 +45,7 @@ impl PrivateContainerd {
         std::fs::write(dir.join("config.toml"), config).unwrap();
         let bin_dir = bin_dir.map(Path::to_owned);
         let child = spawn(&dir, bin_dir.as_deref());
-        let started = Self { dir, socket, bin_dir, child };
+        let started = Self { dir, socket, namespace: name, bin_dir, child };
         started.wait_until_up();
         started
     }
@@ -61,7 +63,13 @@ impl PrivateContainerd {
     }
 
     pub fn ctr(&self, args: &[&str]) -> String {
-        let out = Command::new("ctr").arg("-a").arg(&self.socket).args(["-n", NAMESPACE]).args(args).output().unwrap();
+        let out = Command::new("ctr")
+            .arg("-a")
+            .arg(&self.socket)
+            .args(["-n", &self.namespace])
+            .args(args)
+            .output()
+            .unwrap();
         assert!(out.status.success(), "ctr {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap()
     }
@@ -84,7 +92,15 @@ impl PrivateContainerd {
 
     fn wait_until_up(&self) {
         let end = Instant::now() + Duration::from_secs(20);
-        while !Command::new("ctr").arg("-a").arg(&self.socket).arg("version").output().unwrap().status.success() {
+        while !Command::new("ctr")
+            .arg("-a")
+            .arg(&self.socket)
+            .arg("version")
+            .output()
+            .unwrap()
+            .status
+            .success()
+        {
             assert!(Instant::now() < end, "{}", std::fs::read_to_string(self.dir.join("log")).unwrap());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -95,7 +111,8 @@ impl Drop for PrivateContainerd {
     fn drop(&mut self) {
         for pid in self.shims() {
             let pid = nix::unistd::Pid::from_raw(pid);
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let children =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
             for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::SIGKILL);
             }
@@ -105,10 +122,12 @@ impl Drop for PrivateContainerd {
         let _ = self.child.wait();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = self.dir.to_str().unwrap().to_owned();
-        for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|p| p.starts_with(&below)) {
+        for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|p| p.starts_with(&below))
+        {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
         }
         let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = std::fs::remove_dir_all(Path::new("/run/containerd/runc").join(&self.namespace));
     }
 }
 
@@ -165,7 +184,12 @@ fn layer(files: &[(&str, u32, u64, &[u8])]) -> Vec<u8> {
 pub fn import_image(daemon: &PrivateContainerd) -> OneImage {
     let busybox = std::fs::read("/bin/busybox").unwrap();
     let layers = [
-        layer(&[("bin/", 0o755, 0, b""), ("bin/busybox", 0o755, 0, &busybox), ("bin/sh", 0o755, 0, &busybox), ("tmp/", 0o1777, 0, b"")]),
+        layer(&[
+            ("bin/", 0o755, 0, b""),
+            ("bin/busybox", 0o755, 0, &busybox),
+            ("bin/sh", 0o755, 0, &busybox),
+            ("tmp/", 0o1777, 0, b""),
+        ]),
         layer(&[
             ("etc/", 0o755, 0, b""),
             ("etc/passwd", 0o644, 0, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n"),
@@ -184,9 +208,7 @@ pub fn import_image(daemon: &PrivateContainerd) -> OneImage {
         "rootfs": {"type": "layers", "diff_ids": diff_ids}
     });
     let config_bytes = serde_json::to_vec(&config).unwrap();
-    let describe = |kind: &str, bytes: &[u8]| {
-        serde_json::json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()})
-    };
+    let describe = |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": kind, "digest": digest(bytes), "size": bytes.len()});
     let manifest = serde_json::to_vec(&serde_json::json!({
         "schemaVersion": 2,
         "config": describe("application/vnd.oci.image.config.v1+json", &config_bytes),
@@ -194,7 +216,8 @@ pub fn import_image(daemon: &PrivateContainerd) -> OneImage {
     }))
     .unwrap();
     let mut root = describe("application/vnd.oci.image.manifest.v1+json", &manifest);
-    root["annotations"] = serde_json::json!({"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": "1"});
+    root["annotations"] =
+        serde_json::json!({"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": "1"});
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [root]});
     let mut out = tar::Builder::new(Vec::new());
     let mut add = |path: String, bytes: &[u8]| {
@@ -279,7 +302,7 @@ fn remove_cgroup(path: &Path) {
 }
 
 fn service(daemon: &PrivateContainerd, image: UnpackedImageInfo) -> Arc<ContainerService> {
-    let connection = Connection::new(&daemon.socket, NAMESPACE).unwrap();
+    let connection = Connection::new(&daemon.socket, &daemon.namespace).unwrap();
     let options = ContainerOptions {
         snapshotter: "overlayfs".into(),
         runtime: "io.containerd.runc.v2".into(),

@@ -40,7 +40,10 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     for (path, options) in &input.settings.tmpfs {
         let target = clean(path).ok_or_else(|| SpecError::MountPath(path.clone()))?;
         let options = tmpfs_options(options);
-        add(&target, mount(&target, "tmpfs", "tmpfs", &options.iter().map(String::as_str).collect::<Vec<_>>())?)?;
+        add(
+            &target,
+            mount(&target, "tmpfs", "tmpfs", &options.iter().map(String::as_str).collect::<Vec<_>>())?,
+        )?;
     }
     for target in GENERATED {
         if !own.iter().any(|(taken, _)| taken == target) {
@@ -55,8 +58,9 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut all = Vec::new();
     for default in defaults(input)? {
         let target = default.destination().to_string_lossy().into_owned();
-        let hidden = own.iter().any(|(taken, _)| *taken == target);
-        if !hidden && !(dev_is_taken && target.starts_with("/dev/")) {
+        let taken = own.iter().any(|(taken, _)| *taken == target);
+        let hidden = dev_is_taken && target.starts_with("/dev/");
+        if !taken && !hidden {
             all.push(default);
         }
     }
@@ -172,7 +176,10 @@ mod tests {
 
     #[test]
     fn options_of_tmpfs_give_way_to_their_opposite() {
-        assert_eq!(tmpfs_options("exec,size=1m,mode=1777"), ["nosuid", "nodev", "exec", "size=1m", "mode=1777"]);
+        assert_eq!(
+            tmpfs_options("exec,size=1m,mode=1777"),
+            ["nosuid", "nodev", "exec", "size=1m", "mode=1777"]
+        );
         assert_eq!(tmpfs_options(""), ["noexec", "nosuid", "nodev"]);
     }
 }

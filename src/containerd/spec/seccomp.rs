@@ -32,8 +32,7 @@ pub fn profile(capabilities: &[&str], host: &HostFacts) -> Result<LinuxSeccomp, 
     }
     calls.push(allow_if("socket", argument(table::AF_VSOCK, None, LinuxSeccompOperator::ScmpCmpNe)?)?);
     if !capabilities.contains(&"SYS_ADMIN") {
-        let flags =
-            argument(table::CLONE_NAMESPACE_FLAGS, Some(0), LinuxSeccompOperator::ScmpCmpMaskedEq)?;
+        let flags = argument(table::CLONE_NAMESPACE_FLAGS, Some(0), LinuxSeccompOperator::ScmpCmpMaskedEq)?;
         calls.push(allow_if("clone", flags)?);
         calls.push(
             LinuxSyscallBuilder::default()
@@ -125,7 +124,10 @@ mod tests {
         assert_eq!((&clone3["action"], &clone3["errnoRet"]), (&"SCMP_ACT_ERRNO".into(), &38.into()));
         let clone = calls.iter().find(|c| c["names"][0] == "clone").unwrap();
         assert_eq!(clone["args"][0]["op"], "SCMP_CMP_MASKED_EQ");
-        assert_eq!((&clone["args"][0]["value"], &clone["args"][0]["valueTwo"]), (&2114060288u64.into(), &0.into()));
+        assert_eq!(
+            (&clone["args"][0]["value"], &clone["args"][0]["valueTwo"]),
+            (&2114060288u64.into(), &0.into())
+        );
     }
 
     #[test]

@@ -56,10 +56,7 @@ pub const SINCE_4_8: &str = "process_vm_readv process_vm_writev ptrace";
 /// Allowed on one architecture (Go's names).
 pub const BY_ARCH: &[(&str, &str)] = &[
     ("amd64", "arch_prctl modify_ldt"),
-    (
-        "arm64",
-        "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls",
-    ),
+    ("arm64", "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"),
 ];
 
 /// Allowed to who holds a capability.
@@ -75,10 +72,7 @@ pub const BY_CAPABILITY: &[(&str, &str)] = &[
     ("SYS_CHROOT", "chroot"),
     ("SYS_MODULE", "delete_module init_module finit_module"),
     ("SYS_PACCT", "acct"),
-    (
-        "SYS_PTRACE",
-        "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace",
-    ),
+    ("SYS_PTRACE", "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace"),
     ("SYS_RAWIO", "iopl ioperm"),
     ("SYS_TIME", "settimeofday stime clock_settime clock_settime64"),
     ("SYS_TTY_CONFIG", "vhangup"),

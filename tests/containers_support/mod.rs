@@ -90,6 +90,21 @@ impl PrivateContainerd {
         found
     }
 
+    /// Ends the daemon, its shims and what runs under them: where a test failed, something does.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let kill = |pid: i32| {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        };
+        for shim in self.shims() {
+            let children =
+                std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
+            children.split_whitespace().filter_map(|child| child.parse().ok()).for_each(kill);
+            kill(shim);
+        }
+    }
+
     fn wait_until_up(&self) {
         let end = Instant::now() + Duration::from_secs(20);
         while !Command::new("ctr")
@@ -109,19 +124,9 @@ impl PrivateContainerd {
 
 impl Drop for PrivateContainerd {
     fn drop(&mut self) {
-        for pid in self.shims() {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            let children =
-                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::SIGKILL);
-            }
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = self.dir.to_str().unwrap().to_owned();
+        let below = format!("{}/", self.dir.display());
         for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|p| p.starts_with(&below))
         {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
@@ -285,6 +290,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        self.daemon.end();
         // runc makes the parents of a cgroup in every hierarchy, and leaves them.
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             remove_cgroup(&hierarchy.path().join(self.cgroup.trim_start_matches('/')));
@@ -293,12 +299,21 @@ impl Drop for Bench {
 }
 
 fn remove_cgroup(path: &Path) {
+    if !path.exists() {
+        return;
+    }
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove_cgroup(&entry.path());
         }
     }
-    let _ = std::fs::remove_dir(path);
+    // What was just killed is still on its way out; where it all was released, once is enough.
+    for _ in 0..50 {
+        if std::fs::remove_dir(path).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn service(daemon: &PrivateContainerd, image: UnpackedImageInfo) -> Arc<ContainerService> {

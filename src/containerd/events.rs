@@ -39,6 +39,8 @@ pub struct EventHub {
     /// How often the stream came up; a change is the moment to ask again.
     established: watch::Sender<u64>,
     relist: Notify,
+    /// Changes with every exit that is noted.
+    exit_noted: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,12 @@ enum StreamEnd {
 impl Default for EventHub {
     fn default() -> Self {
         let established = watch::Sender::new(0);
-        Self { seen: Mutex::default(), established, relist: Notify::new() }
+        Self {
+            seen: Mutex::default(),
+            established,
+            relist: Notify::new(),
+            exit_noted: watch::Sender::new(()),
+        }
     }
 }
 
@@ -92,7 +99,8 @@ impl EventHub {
         let mut client = EventsClient::new(connection.channel());
         let namespace = connection.namespace();
         let filters = ["/tasks/oom", "/tasks/exit", PING_TOPIC]
-            .map(|topic| format!("namespace=={namespace},topic=={topic}"))
+            // Bare slashes would quote a regular expression.
+            .map(|topic| format!("namespace=={namespace},topic==\"{topic}\""))
             .to_vec();
         let subscribed = async {
             let answer = client.subscribe(connection.request(SubscribeRequest { filters })).await;
@@ -149,6 +157,7 @@ impl EventHub {
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
                     keep(&mut self.seen().exits, (exit.container_id, record));
+                    self.exit_noted.send_replace(());
                 }
             }
             _ => {}
@@ -164,6 +173,21 @@ impl EventHub {
     pub fn exit(&self, id: &ContainerId) -> Option<ExitRecord> {
         let seen = self.seen();
         seen.exits.iter().rev().find(|(of, _)| of == id.as_str()).map(|(_, exit)| exit.clone())
+    }
+
+    /// The exit of this container, once the stream tells of it; `None` where it hasn't after `most`.
+    pub async fn exit_within(&self, id: &ContainerId, most: Duration) -> Option<ExitRecord> {
+        // Subscribed before looking: nothing noted in between is missed.
+        let mut noted = self.exit_noted.subscribe();
+        let told = async {
+            loop {
+                if let Some(exit) = self.exit(id) {
+                    return Some(exit);
+                }
+                noted.changed().await.ok()?;
+            }
+        };
+        timeout(most, told).await.ok().flatten()
     }
 
     /// Forgets a container: its id will be used again for its next process.

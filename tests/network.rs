@@ -76,9 +76,13 @@ fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F + 
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(test(Host { outside, directory: directory.clone() }));
         };
-        scope.spawn(body).join().unwrap();
+        let outcome = scope.spawn(body).join();
+        for pin in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let _ = nix::mount::umount2(&pin.path(), nix::mount::MntFlags::MNT_DETACH);
+        }
+        let _ = std::fs::remove_dir_all(&directory);
+        outcome.unwrap();
     });
-    let _ = std::fs::remove_dir_all(&directory);
 }
 
 impl Host {

@@ -78,24 +78,22 @@ impl EventHub {
     /// Follows the stream for ever, through every loss of containerd. One task runs this for the
     /// life of the agent; dropping it is safe at any time.
     pub async fn follow(&self, connection: &Connection) {
-        let mut missed = false;
         let mut retry = RETRY_FIRST;
         loop {
             let before = *self.established.borrow();
-            let end = self.follow_once(connection, missed).await;
+            let end = self.follow_once(connection).await;
             if *self.established.borrow() != before {
                 retry = RETRY_FIRST;
             }
             if let Err(end) = end {
                 tracing::info!(reason = %end, "the event stream of containerd ended; connecting again");
             }
-            missed = true;
             sleep(retry).await;
             retry = (retry * 2).min(RETRY_MOST);
         }
     }
 
-    async fn follow_once(&self, connection: &Connection, missed: bool) -> Result<(), StreamEnd> {
+    async fn follow_once(&self, connection: &Connection) -> Result<(), StreamEnd> {
         let mut client = EventsClient::new(connection.channel());
         let namespace = connection.namespace();
         let filters = ["/tasks/oom", "/tasks/exit", PING_TOPIC]
@@ -120,9 +118,8 @@ impl EventHub {
         };
         let mut stream = timeout(CALL, opened).await.map_err(|_| StreamEnd::NoAnswer)??;
         self.established.send_modify(|times| *times = times.wrapping_add(1));
-        if missed {
-            self.relist.notify_one();
-        }
+        // Whatever happened before this moment, it was not told here.
+        self.relist.notify_one();
         let mut ticks = interval(PINGS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
@@ -203,7 +200,7 @@ impl EventHub {
         let _ = timeout(most, established.changed()).await;
     }
 
-    /// Resolves when the stream came up after a loss, once for each time. For one caller.
+    /// Resolves when the stream came up, the first time and after each loss. For one caller.
     pub async fn relist_due(&self) {
         self.relist.notified().await;
     }

@@ -1,6 +1,8 @@
 //! Containers against a real containerd: create, start, exit, stop, crash, clean up. Needs root,
 //! containerd, runc and a static busybox; makes everything below a temporary directory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
 mod containers_support;
 
 use containers_support::{Bench, container, docker, task};

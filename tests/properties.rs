@@ -1,6 +1,8 @@
 //! The core's invariants, over random events in a small simulated world: lost, repeated and late
 //! answers, failures, processes that ignore signals, and a crash at any step.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
 mod simulation;
 
 use proptest::prelude::*;

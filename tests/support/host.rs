@@ -53,7 +53,11 @@ pub struct Host {
 impl Host {
     /// A host whose agent was not started yet, with containerd of PATH or of `ECSD_TEST_CONTAINERD_BIN`.
     pub async fn new() -> Self {
-        let containerd = PrivateContainerd::start(None);
+        Self::on(PrivateContainerd::start(None)).await
+    }
+
+    /// A host with this containerd.
+    pub async fn on(containerd: PrivateContainerd) -> Self {
         let (control, serve) =
             ControlPlane::bind("127.0.0.1:0".parse().unwrap(), Options::default()).await.unwrap();
         tokio::spawn(serve);
@@ -193,12 +197,13 @@ impl Host {
         task
     }
 
-    /// `ctr` in the agent's namespace.
+    /// `ctr` in the agent's namespace; it must succeed.
     pub fn ctr(&self, arguments: &[&str]) -> String {
-        let socket = self.containerd.socket().to_string_lossy().into_owned();
-        let mut all = vec!["-a", socket.as_str(), "-n", "ecs"];
-        all.extend(arguments);
-        run("ctr", &all)
+        let output = self.containerd.ctr("ecs").args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ctr {arguments:?}: {text}{errors}");
+        text
     }
 
     /// Directory of a task's containers.
@@ -221,6 +226,32 @@ impl Host {
         }
         text
     }
+}
+
+/// A test on a host of its own whose agent is connected, with [`BUSYBOX`] loaded.
+pub fn with_agent<F: Future<Output = ()>>(body: impl FnOnce(Host) -> F + Send + 'static) {
+    on_own_network(|| async {
+        let mut host = Host::new().await;
+        host.load_busybox().await;
+        host.start().await;
+        body(host).await;
+    });
+}
+
+/// A container definition: [`BUSYBOX`] running a shell script, with other members on top.
+pub fn container(name: &str, script: &str, more: Value) -> Value {
+    let mut definition = json!({
+        "name": name, "image": BUSYBOX, "memory": 32, "cpu": 2, "command": ["sh", "-c", script],
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        definition[key] = value.clone();
+    }
+    definition
+}
+
+/// A task definition of these containers.
+pub fn family(name: &str, containers: impl IntoIterator<Item = Value>) -> Value {
+    json!({"family": name, "containerDefinitions": containers.into_iter().collect::<Vec<_>>()})
 }
 
 impl Drop for Host {

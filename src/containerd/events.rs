@@ -91,8 +91,9 @@ impl EventHub {
     async fn follow_once(&self, connection: &Connection, missed: bool) -> Result<(), StreamEnd> {
         let mut client = EventsClient::new(connection.channel());
         let namespace = connection.namespace();
+        // A value with a slash must be quoted.
         let filters = ["/tasks/oom", "/tasks/exit", PING_TOPIC]
-            .map(|topic| format!("namespace=={namespace},topic=={topic}"))
+            .map(|topic| format!("namespace==\"{namespace}\",topic==\"{topic}\""))
             .to_vec();
         let subscribed = async {
             let answer = client.subscribe(connection.request(SubscribeRequest { filters })).await;

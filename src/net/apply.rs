@@ -196,7 +196,9 @@ impl HostNetwork {
         errors.extend(lock(&self.table).replace(ports).err());
         let veths: BTreeSet<String> = keys.iter().map(veth_name).collect();
         let pins: BTreeSet<String> = keys.iter().map(pin_name).collect();
-        match link::veths_on(&mut lock(&self.links), self.bridge) {
+        // Not in the head of the match: the lock would be held through its arms, which take it again.
+        let on_bridge = link::veths_on(&mut lock(&self.links), self.bridge);
+        match on_bridge {
             Ok(found) => {
                 for name in found.iter().filter(|n| !veths.contains(*n)) {
                     errors.extend(link::remove(&mut lock(&self.links), name).err());

@@ -22,7 +22,7 @@ fn tasks_that_make_no_sense_are_reported_stopped_and_others_beside_them_run() {
         cycle["containers"][0]["dependsOn"] = json!([{"containerName": "other", "condition": "START"}]);
         cycle["containers"].as_array_mut().unwrap().push(other);
         let mut absurd = task(&ids[3], "exit 0");
-        absurd["containers"][0]["memory"] = json!(u64::MAX);
+        absurd["containers"][0]["memory"] = json!(i64::MAX);
         let good = task(&ids[4], "exit 3");
         scripted.send_payload("mixed", json!([empty, unreadable, cycle, absurd, good])).await;
         // Each may come before another.

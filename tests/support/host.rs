@@ -32,7 +32,8 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {text}{}",
+        "{program} {arguments:?}: {}: {text}{}",
+        output.status,
         String::from_utf8_lossy(&output.stderr)
     );
     text
@@ -268,7 +269,10 @@ impl Drop for Host {
                 tail.into_iter().rev().collect::<Vec<_>>().join("\n")
             );
         }
-        end_processes(&Path::new("/sys/fs/cgroup/pids").join(self.cgroup_root()));
+        let roots = cgroup_mounts().into_iter().map(|mount| mount.join(self.cgroup_root()));
+        let roots: Vec<PathBuf> = roots.filter(|root| root.is_dir()).collect();
+        roots.iter().for_each(|root| end_processes(root));
+        roots.iter().for_each(|root| remove_cgroup(root));
         unpin(&self.dir.path().join("run"));
     }
 }
@@ -277,6 +281,33 @@ impl Drop for Host {
 fn unpin(directory: &Path) {
     for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
         let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Where cgroup hierarchies are mounted.
+pub fn cgroup_mounts() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .collect()
+}
+
+/// Removes a cgroup and those below it, as far as the last processes are gone.
+fn remove_cgroup(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_cgroup(&entry.path());
+        }
+    }
+    for _ in 0..100 {
+        match std::fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            _ => break,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Looking at a host from outside the agent: what containerd, the kernel and the disk hold of a task.
 
-use super::containerd::processes_naming;
-use super::host::{Host, run};
+use super::host::{Host, cgroup_mounts, run};
 use ecsd::local::Task;
 use ecsd::model::{ContainerId, TaskArn};
 use serde_json::Value;
@@ -127,8 +126,7 @@ impl Host {
     }
 
     fn cgroups(&self) -> Vec<String> {
-        let roots = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|e| e.path());
-        let roots = roots.chain([PathBuf::from("/sys/fs/cgroup")]).map(|root| root.join(self.cgroup_root()));
+        let roots = cgroup_mounts().into_iter().map(|mount| mount.join(self.cgroup_root()));
         let tasks = roots.flat_map(|root| std::fs::read_dir(root).into_iter().flatten().flatten());
         let tasks = tasks.filter(|entry| entry.path().is_dir());
         tasks.map(|entry| entry.path().display().to_string()).collect()
@@ -142,11 +140,6 @@ impl Host {
         }
         let remains = self.remains();
         assert!(remains.is_empty(), "left: {remains:#?}");
-    }
-
-    /// Processes that belong to this host's daemon, for messages.
-    pub fn daemon_processes(&self) -> Vec<i32> {
-        processes_naming(&self.containerd.socket().display().to_string())
     }
 }
 

@@ -42,8 +42,8 @@ pub struct PrivateContainerd {
 }
 
 impl PrivateContainerd {
-    /// Starts the containerd of `bin_dir`, else of the directory in `ECSD_TEST_CONTAINERD_BIN`, else
-    /// of PATH, and waits until it serves.
+    /// Starts the containerd of `bin_dir`, or of [`chosen_bin_dir`], or of PATH, and waits until it
+    /// serves.
     pub fn start(bin_dir: Option<&Path>) -> Self {
         Self::start_in(TempDir::new("ctd"), bin_dir)
     }
@@ -73,8 +73,7 @@ impl PrivateContainerd {
         );
         std::fs::write(dir.join("config.toml"), config).unwrap();
         let socket = dir.join("c.sock");
-        let chosen = std::env::var_os("ECSD_TEST_CONTAINERD_BIN").map(PathBuf::from);
-        let bin_dir = bin_dir.map(Path::to_owned).or(chosen);
+        let bin_dir = bin_dir.map(Path::to_owned).or_else(chosen_bin_dir);
         let child = spawn(dir, bin_dir.as_deref());
         Self { child, socket, directory, bin_dir }
     }
@@ -89,6 +88,24 @@ impl PrivateContainerd {
         self.directory.path()
     }
 
+    /// `ctr` of the same version, for this daemon and that namespace.
+    pub fn ctr(&self, namespace: &str) -> Command {
+        let program = self.bin_dir.as_ref().map_or_else(|| PathBuf::from("ctr"), |bin| bin.join("ctr"));
+        let mut command = Command::new(program);
+        command.arg("-a").arg(&self.socket).args(["-n", namespace]);
+        command
+    }
+
+    /// Process ids of this daemon's shims.
+    pub fn shims(&self) -> Vec<i32> {
+        let mut shims = processes_naming(&self.socket.display().to_string());
+        shims.retain(|pid| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains("containerd-shim")
+        });
+        shims
+    }
+
     /// SIGKILL; containers go on.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -99,6 +116,27 @@ impl PrivateContainerd {
     pub fn restart(&mut self) {
         self.child = spawn(self.directory.path(), self.bin_dir.as_deref());
     }
+}
+
+/// The directory of another containerd with its `ctr` and shim, where `ECSD_TEST_CONTAINERD_BIN` names
+/// one. runc stays the system's.
+pub fn chosen_bin_dir() -> Option<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os("ECSD_TEST_CONTAINERD_BIN").filter(|d| !d.is_empty())?);
+    let all = ["containerd", "ctr", "containerd-shim-runc-v2"];
+    let missing = all.iter().find(|program| !directory.join(program).is_file());
+    assert!(missing.is_none(), "ECSD_TEST_CONTAINERD_BIN={}: no {missing:?} there", directory.display());
+    Some(std::fs::canonicalize(directory).unwrap())
+}
+
+/// Process ids whose command line has this word.
+pub fn processes_naming(word: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).split('\0').any(|part| part == word)
+    })
+    .collect()
 }
 
 fn spawn(dir: &Path, bin_dir: Option<&Path>) -> Child {
@@ -146,18 +184,9 @@ pub fn wait_for_line(output: impl std::io::Read + Send + 'static, word: &'static
 impl Drop for PrivateContainerd {
     fn drop(&mut self) {
         // Shims first, by our own socket in their command line: nobody else has it.
-        let socket = self.socket.display().to_string();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&command).split('\0').any(|word| word == socket) {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
+        for pid in processes_naming(&self.socket.display().to_string()) {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         }
         self.kill();
         let prefix = self.directory.path().display().to_string();

@@ -32,7 +32,8 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {text}{}",
+        "{program} {arguments:?}: {}: {text}{}",
+        output.status,
         String::from_utf8_lossy(&output.stderr)
     );
     text
@@ -53,7 +54,11 @@ pub struct Host {
 impl Host {
     /// A host whose agent was not started yet, with containerd of PATH or of `ECSD_TEST_CONTAINERD_BIN`.
     pub async fn new() -> Self {
-        let containerd = PrivateContainerd::start(None);
+        Self::on(PrivateContainerd::start(None)).await
+    }
+
+    /// A host with this containerd.
+    pub async fn on(containerd: PrivateContainerd) -> Self {
         let (control, serve) =
             ControlPlane::bind("127.0.0.1:0".parse().unwrap(), Options::default()).await.unwrap();
         tokio::spawn(serve);
@@ -193,12 +198,13 @@ impl Host {
         task
     }
 
-    /// `ctr` in the agent's namespace.
+    /// `ctr` in the agent's namespace; it must succeed.
     pub fn ctr(&self, arguments: &[&str]) -> String {
-        let socket = self.containerd.socket().to_string_lossy().into_owned();
-        let mut all = vec!["-a", socket.as_str(), "-n", "ecs"];
-        all.extend(arguments);
-        run("ctr", &all)
+        let output = self.containerd.ctr("ecs").args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ctr {arguments:?}: {text}{errors}");
+        text
     }
 
     /// Directory of a task's containers.
@@ -223,6 +229,32 @@ impl Host {
     }
 }
 
+/// A test on a host of its own whose agent is connected, with [`BUSYBOX`] loaded.
+pub fn with_agent<F: Future<Output = ()>>(body: impl FnOnce(Host) -> F + Send + 'static) {
+    on_own_network(|| async {
+        let mut host = Host::new().await;
+        host.load_busybox().await;
+        host.start().await;
+        body(host).await;
+    });
+}
+
+/// A container definition: [`BUSYBOX`] running a shell script, with other members on top.
+pub fn container(name: &str, script: &str, more: Value) -> Value {
+    let mut definition = json!({
+        "name": name, "image": BUSYBOX, "memory": 32, "cpu": 2, "command": ["sh", "-c", script],
+    });
+    for (key, value) in more.as_object().expect("an object") {
+        definition[key] = value.clone();
+    }
+    definition
+}
+
+/// A task definition of these containers.
+pub fn family(name: &str, containers: impl IntoIterator<Item = Value>) -> Value {
+    json!({"family": name, "containerDefinitions": containers.into_iter().collect::<Vec<_>>()})
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
@@ -237,7 +269,10 @@ impl Drop for Host {
                 tail.into_iter().rev().collect::<Vec<_>>().join("\n")
             );
         }
-        end_processes(&Path::new("/sys/fs/cgroup/pids").join(self.cgroup_root()));
+        let roots = cgroup_mounts().into_iter().map(|mount| mount.join(self.cgroup_root()));
+        let roots: Vec<PathBuf> = roots.filter(|root| root.is_dir()).collect();
+        roots.iter().for_each(|root| end_processes(root));
+        roots.iter().for_each(|root| remove_cgroup(root));
         unpin(&self.dir.path().join("run"));
         let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
         let _ = ecsd::cgroup::CgroupService::new(options).map(|cgroups| cgroups.remove_root());
@@ -248,6 +283,33 @@ impl Drop for Host {
 fn unpin(directory: &Path) {
     for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
         let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Where cgroup hierarchies are mounted.
+pub fn cgroup_mounts() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .chain([PathBuf::from("/sys/fs/cgroup")])
+        .collect()
+}
+
+/// Removes a cgroup and those below it, as far as the last processes are gone.
+fn remove_cgroup(cgroup: &Path) {
+    for entry in std::fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_cgroup(&entry.path());
+        }
+    }
+    for _ in 0..100 {
+        match std::fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            _ => break,
+        }
     }
 }
 

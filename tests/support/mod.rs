@@ -5,5 +5,6 @@
 pub mod backend;
 pub mod containerd;
 pub mod host;
+pub mod inspect;
 pub mod registry;
 pub mod sigv4;

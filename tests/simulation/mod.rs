@@ -75,7 +75,7 @@ fn container(
     depends: &[(&str, DependencyCondition)],
     port: u16,
 ) -> ContainerSpec {
-    let ports = (port != 0).then(|| PortMapping {
+    let ports = (port != 0).then_some(PortMapping {
         container: PortRange { first: 80, count: 1, is_range: false },
         host_port: port,
         protocol: Protocol::Tcp,

@@ -107,7 +107,7 @@ fn container(
 
 /// A task of one of eight shapes.
 fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
-    use DependencyCondition::{Complete, Start, Success};
+    use DependencyCondition::{Complete, Create, Start, Success};
     let containers = match shape {
         0 => vec![container("main", true, &[], 0)],
         1 => vec![container("main", true, &[], 8080)],
@@ -119,7 +119,7 @@ fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
         _ => vec![
             container("a", true, &[], 0),
             container("b", true, &[("a", Start)], 8080),
-            container("c", false, &[], 0),
+            container("c", false, &[("a", Create)], 0),
         ],
     };
     Arc::new(TaskSpec {

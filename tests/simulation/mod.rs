@@ -112,14 +112,14 @@ fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
         0 => vec![container("main", true, &[], 0)],
         1 => vec![container("main", true, &[], 8080)],
         2 => vec![container("main", true, &[("init", Success)], 0), container("init", false, &[], 0)],
-        3 => vec![container("main", true, &[("side", Start)], 0), container("side", false, &[], 0)],
+        3 => vec![container("main", true, &[("side", Create)], 0), container("side", false, &[], 0)],
         4 => vec![container("main", true, &[("init", Complete)], 8081), container("init", false, &[], 0)],
         5 => vec![container("a", true, &[("b", Start)], 0), container("b", true, &[("a", Start)], 0)],
         6 => vec![container("stubborn", true, &[], 0), container("immortal", false, &[], 0)],
         _ => vec![
             container("a", true, &[], 0),
             container("b", true, &[("a", Start)], 8080),
-            container("c", false, &[("a", Create)], 0),
+            container("c", false, &[], 0),
         ],
     };
     Arc::new(TaskSpec {

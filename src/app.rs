@@ -239,7 +239,7 @@ impl Agent {
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let containers = Arc::new(ContainerService::new(
             connection,
-            container_options(&config)?,
+            container_options(&config, cgroups.systemd_cgroup())?,
             Arc::new(glue::Images(images.store())),
         ));
         let networks = NetworkService::new(network_options(&config))
@@ -440,13 +440,12 @@ fn image_options(config: &Config) -> Result<ImageOptions, Failure> {
     Ok(options)
 }
 
-fn container_options(config: &Config) -> Result<ContainerOptions, Failure> {
+fn container_options(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
     Ok(ContainerOptions {
         snapshotter: config.containerd_snapshotter.clone(),
         runtime: config.containerd_runtime.clone(),
         runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
-        // Tasks' cgroups are made by us, in the file system; see `cgroup`.
-        systemd_cgroup: false,
+        systemd_cgroup,
         logger_program: logger_program(config)?,
     })
 }

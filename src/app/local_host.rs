@@ -9,7 +9,7 @@ use crate::net::{NetworkOptions, NetworkService};
 use std::path::Path;
 
 /// The cgroup root of local tasks: another than the agent's, which may run beside.
-pub const CGROUP_ROOT: &str = "ecsd-local";
+pub const CGROUP_ROOT: &str = "ecsd_local";
 
 /// Loads an image archive; answers the names of its images.
 ///

@@ -42,7 +42,8 @@ pub struct PrivateContainerd {
 }
 
 impl PrivateContainerd {
-    /// Starts the containerd of `bin_dir`, or of PATH, and waits until it serves.
+    /// Starts the containerd of `bin_dir`, else of the directory in `ECSD_TEST_CONTAINERD_BIN`, else
+    /// of PATH, and waits until it serves.
     pub fn start(bin_dir: Option<&Path>) -> Self {
         Self::start_in(TempDir::new("ctd"), bin_dir)
     }
@@ -72,7 +73,8 @@ impl PrivateContainerd {
         );
         std::fs::write(dir.join("config.toml"), config).unwrap();
         let socket = dir.join("c.sock");
-        let bin_dir = bin_dir.map(Path::to_owned);
+        let chosen = std::env::var_os("ECSD_TEST_CONTAINERD_BIN").map(PathBuf::from);
+        let bin_dir = bin_dir.map(Path::to_owned).or(chosen);
         let child = spawn(dir, bin_dir.as_deref());
         Self { child, socket, directory, bin_dir }
     }

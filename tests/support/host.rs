@@ -106,7 +106,7 @@ impl Host {
     /// The cgroup root of this host's tasks.
     pub fn cgroup_root(&self) -> String {
         let name = self.dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        format!("{name}-cg")
+        name.replace('-', "_")
     }
 
     /// Starts the agent and waits until it is connected.
@@ -239,6 +239,8 @@ impl Drop for Host {
         }
         end_processes(&Path::new("/sys/fs/cgroup/pids").join(self.cgroup_root()));
         unpin(&self.dir.path().join("run"));
+        let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
+        let _ = ecsd::cgroup::CgroupService::new(options).map(|cgroups| cgroups.remove_root());
     }
 }
 

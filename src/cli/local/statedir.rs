@@ -164,10 +164,10 @@ impl StateLock {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
         };
-        let is_program = |pid: &str| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            matches!(name.trim(), "ecsd" | "containerd")
-        };
+        let program_of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        // Shims inherit the mark from containerd; they hold containers and are not touched.
+        let own_program = program_of("self");
+        let is_program = |pid: &str| program_of(pid) == own_program || program_of(pid).trim() == "containerd";
         let names = fs::read_dir("/proc").into_iter().flatten().flatten();
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
         let found: Vec<i32> = names

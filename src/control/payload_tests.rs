@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{ContainerSpec, PortRange, VolumeSource};
+use crate::model::{ContainerSpec, Dependency, DependencyCondition, PortRange, VolumeSource};
 use crate::ports::TaskDecoder;
 
 fn task(extra: &str, container: &str) -> wire::Task {
@@ -118,6 +118,23 @@ fn a_task_without_containers_is_refused_as_the_original_would_say_it() {
 }
 
 #[test]
+fn volumes_and_links_of_others_are_dependencies() {
+    let mut source = task(
+        "",
+        r#","links":["db:alias"],"volumesFrom":[{"sourceContainer":"db"}],
+           "dependsOn":[{"containerName":"db","condition":"START"}]"#,
+    );
+    let mut second = task("", "").containers.remove(0);
+    second.name = "db".into();
+    source.containers.push(second);
+    let on = |condition| Dependency { container: "db".into(), condition };
+    assert_eq!(
+        convert(&source).unwrap().spec.containers[0].depends_on,
+        [on(DependencyCondition::Start), on(DependencyCondition::Create)]
+    );
+}
+
+#[test]
 fn dependencies_that_can_not_be_met_are_refused() {
     let pair = |a: &str, b: &str| {
         let mut source = task("", a);
@@ -129,7 +146,9 @@ fn dependencies_that_can_not_be_met_are_refused() {
     let on = |name: &str, condition: &str| {
         format!(r#","dependsOn":[{{"containerName":"{name}","condition":"{condition}"}}]"#)
     };
-    assert!(pair(&on("db", "HEALTHY"), "").is_ok());
+    assert!(pair(&on("db", "SUCCESS"), "").is_ok());
+    let unhealthy = pair(&on("db", "HEALTHY"), "").unwrap_err();
+    assert!(unhealthy.to_string().contains("HEALTHY") && !unhealthy.acknowledged());
     for bad in [
         pair(&on("db", "START"), &on("web", "START")),
         pair(&on("db", "START"), r#","links":["web:alias"]"#),

@@ -67,6 +67,7 @@ impl Task {
         let stopped = other.known == ContainerStatus::Stopped;
         let code = other.exit.as_ref().and_then(|exit| exit.code);
         let met = match on.condition {
+            DependencyCondition::Create => other.known >= ContainerStatus::Created,
             DependencyCondition::Start => other.known >= ContainerStatus::Running,
             DependencyCondition::Complete => stopped && code.is_some(),
             DependencyCondition::Success => stopped && code == Some(0),
@@ -92,9 +93,9 @@ impl Task {
     }
 
     /// Until when dependents wait for a container that has started: its own start timeout, which
-    /// does not count for START.
+    /// does not count for START and CREATE.
     fn wait_limit(&self, on: &Dependency) -> Option<Mono> {
-        if on.condition == DependencyCondition::Start {
+        if matches!(on.condition, DependencyCondition::Start | DependencyCondition::Create) {
             return None;
         }
         let limit = self.spec.container(&on.container)?.start_timeout.filter(|t| !t.is_zero())?;

@@ -21,11 +21,10 @@ impl State {
         // Planning one container may decide another's fate (an essential container that failed, a
         // dependency that is met): go round until nothing changes. Every round that goes on has moved
         // a status forward or begun an effect, so this ends.
+        self.tell(id, now, step);
         while self.round(id, now, step) {}
+        self.tell(id, now, step);
         let Some(task) = self.tasks.get_mut(id) else { return };
-        for report in task.reports.collect(&task.spec, &task.progress, now) {
-            task.reports.enqueue(report);
-        }
         if let Some(change) = task.reports.next() {
             let effect = self.run(step, id, None, Duration::MAX, Action::Report(change));
             if let Some(task) = self.tasks.get_mut(id) {
@@ -33,6 +32,23 @@ impl State {
             }
         }
         self.plan_removal(id, now, step);
+    }
+
+    /// Puts what is known into reports. What was learnt is told before anything is planned: PENDING
+    /// then says nothing yet of the pull that follows it, as the original's.
+    fn tell(&mut self, id: &TaskId, now: Now, step: &mut Step) {
+        let reconciled = self.reconciled;
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let before = task.progress.known;
+        if reconciled {
+            task.refresh_known(now);
+        }
+        if task.progress.known != before && !task.nameless {
+            step.persist.insert(id.clone());
+        }
+        for report in task.reports.collect(&task.spec, &task.progress, now) {
+            task.reports.enqueue(report);
+        }
     }
 
     fn round(&mut self, id: &TaskId, now: Now, step: &mut Step) -> bool {

@@ -107,9 +107,11 @@ pub struct Dependency {
     pub condition: DependencyCondition,
 }
 
-/// The conditions of `dependsOn`.
+/// The conditions of `dependsOn`, and the one that `volumesFrom` implies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DependencyCondition {
+    /// It has been created. Not one that a task definition can name.
+    Create,
     /// It runs, or has run.
     Start,
     /// It has ended, with whatever code.
@@ -124,6 +126,7 @@ impl DependencyCondition {
     /// The word in the task definition.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Create => "CREATE",
             Self::Start => "START",
             Self::Complete => "COMPLETE",
             Self::Success => "SUCCESS",

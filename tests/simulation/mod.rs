@@ -107,12 +107,12 @@ fn container(
 
 /// A task of one of eight shapes.
 fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
-    use DependencyCondition::{Complete, Start, Success};
+    use DependencyCondition::{Complete, Create, Start, Success};
     let containers = match shape {
         0 => vec![container("main", true, &[], 0)],
         1 => vec![container("main", true, &[], 8080)],
         2 => vec![container("main", true, &[("init", Success)], 0), container("init", false, &[], 0)],
-        3 => vec![container("main", true, &[("side", Start)], 0), container("side", false, &[], 0)],
+        3 => vec![container("main", true, &[("side", Create)], 0), container("side", false, &[], 0)],
         4 => vec![container("main", true, &[("init", Complete)], 8081), container("init", false, &[], 0)],
         5 => vec![container("a", true, &[("b", Start)], 0), container("b", true, &[("a", Start)], 0)],
         6 => vec![container("stubborn", true, &[], 0), container("immortal", false, &[], 0)],

@@ -116,9 +116,14 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// Starts it on a free port, with basic auth where credentials are given.
     pub fn start(credentials: Option<(&str, &str)>) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::start_at(address, credentials)
+    }
+
+    /// Starts it on that address.
+    pub fn start_at(address: SocketAddr, credentials: Option<(&str, &str)>) -> Self {
         let directory = TempDir::new("registry");
         let dir = directory.path().display().to_string();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let auth = credentials.map_or(String::new(), |(user, password)| {
             let made = Command::new("htpasswd").args(["-Bbn", user, password]).output().unwrap();
             std::fs::write(format!("{dir}/htpasswd"), made.stdout).unwrap();

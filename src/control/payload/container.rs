@@ -137,7 +137,14 @@ fn dependencies(source: &wire::Container) -> Result<Vec<Dependency>, PayloadErro
             "START" => DependencyCondition::Start,
             "COMPLETE" => DependencyCondition::Complete,
             "SUCCESS" => DependencyCondition::Success,
-            "HEALTHY" => DependencyCondition::Healthy,
+            // Nothing ever becomes healthy here: the dependent would wait for ever.
+            "HEALTHY" => {
+                let what = format!(
+                    "container {:?}: waiting for {:?} to be HEALTHY (a container health check)",
+                    source.name, d.container_name
+                );
+                return Err(unsupported(&what));
+            }
             other => {
                 let other: String = other.chars().take(64).collect();
                 return Err(PayloadError::Dependencies(format!(
@@ -149,7 +156,22 @@ fn dependencies(source: &wire::Container) -> Result<Vec<Dependency>, PayloadErro
         };
         Ok(Dependency { container: d.container_name.clone(), condition })
     };
-    source.depends_on.iter().map(convert).collect()
+    let named: Vec<Dependency> = source.depends_on.iter().map(convert).collect::<Result<_, _>>()?;
+    // What has to be there for volumes and links waits its turn like what is asked for.
+    let volumes =
+        source.volumes_from.iter().map(|v| (v.source_container.as_str(), DependencyCondition::Create));
+    let links = source
+        .links
+        .iter()
+        .map(|link| (link.split(':').next().unwrap_or_default(), DependencyCondition::Start));
+    let mut all = named;
+    for (container, condition) in volumes.chain(links) {
+        let implied = Dependency { container: container.to_owned(), condition };
+        if !all.contains(&implied) {
+            all.push(implied);
+        }
+    }
+    Ok(all)
 }
 
 fn timeout(what: &str, seconds: i64) -> Result<Option<Duration>, PayloadError> {

@@ -20,7 +20,7 @@ use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
 use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts};
-use crate::core::Rules;
+use crate::core::{Rules, Timeouts};
 use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
 use crate::net::{NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store, StoreChange};
@@ -264,6 +264,13 @@ impl Agent {
                 host: facts.host_resources(),
                 stop_timeout: config.container_stop_timeout,
                 cleanup_wait: config.task_cleanup_wait,
+                cleanup_jitter: config.task_cleanup_jitter,
+                timeouts: Timeouts {
+                    resolve: config.manifest_pull_timeout,
+                    pull: config.image_pull_timeout,
+                    create: config.container_create_timeout,
+                    start: config.container_start_timeout,
+                },
                 pull_failure_stops_task: matches!(
                     config.image_pull_behavior,
                     config::PullBehavior::Always | config::PullBehavior::Once

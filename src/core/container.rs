@@ -1,9 +1,9 @@
 //! One container: what is under way for it, and what its events mean.
 
-use crate::core::Rules;
 use crate::core::event::{EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::Task;
+use crate::core::{Rules, Timeouts};
 use crate::model::{ContainerStatus, DesiredStatus, ExitRecord, Mono, Now, StopReason};
 use std::time::Duration;
 
@@ -53,15 +53,16 @@ pub(super) enum Operation {
 
 impl Operation {
     /// How long the shell may take.
-    pub fn limit(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Resolve | Self::Release | Self::Prepare => 60,
-            Self::Pull => 2 * 3600,
-            Self::Create => 240,
-            Self::Start => 180,
-            Self::Signal | Self::Kill => 30,
-            Self::Remove => 300,
-        })
+    pub fn limit(self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::Resolve => timeouts.resolve,
+            Self::Pull => timeouts.pull,
+            Self::Create => timeouts.create,
+            Self::Start => timeouts.start,
+            Self::Release | Self::Prepare => Duration::from_secs(60),
+            Self::Signal | Self::Kill => Duration::from_secs(30),
+            Self::Remove => Duration::from_secs(300),
+        }
     }
 
     /// How it ended where it took longer than `limit`.
@@ -95,8 +96,7 @@ impl Operation {
 
 impl Under {
     /// Begun now. The shell keeps the deadline; some seconds more are left for its answer.
-    pub fn begin(id: EffectId, operation: Operation, now: Now) -> Self {
-        let limit = operation.limit();
+    pub fn begin(id: EffectId, operation: Operation, limit: Duration, now: Now) -> Self {
         Self { id, operation, overdue_at: now.mono.plus(limit + Duration::from_secs(10)), limit }
     }
 

@@ -57,9 +57,33 @@ pub struct Rules {
     pub stop_timeout: Duration,
     /// From the end of a task to its clean-up.
     pub cleanup_wait: Duration,
+    /// Added to it, spread over tasks, so that they are not all cleaned up at once.
+    pub cleanup_jitter: Duration,
+    /// How long what is asked of the world may take.
+    pub timeouts: Timeouts,
     /// A pull that fails stops the task even where the container is not essential (pull behaviours
     /// `always` and `once`).
     pub pull_failure_stops_task: bool,
+}
+
+/// How long an effect may take before it counts as failed (spec/task-engine.md 1.11).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// Looking up a digest (`ECS_MANIFEST_PULL_TIMEOUT`).
+    pub resolve: Duration,
+    /// A whole pull (`ECS_IMAGE_PULL_TIMEOUT`).
+    pub pull: Duration,
+    /// Making a container (`ECS_CONTAINER_CREATE_TIMEOUT`).
+    pub create: Duration,
+    /// Starting its process (`ECS_CONTAINER_START_TIMEOUT`).
+    pub start: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { resolve: seconds(60), pull: seconds(2 * 3600), create: seconds(240), start: seconds(180) }
+    }
 }
 
 /// All that is known. One owner, the engine.

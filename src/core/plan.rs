@@ -85,8 +85,9 @@ impl State {
         let Some((operation, action)) = next else { return };
         let whole_task = operation == Operation::Prepare;
         let container = (!whole_task).then_some(key.name.as_str());
-        let effect = self.run(step, &key.task, container, operation.limit(), action);
-        let under = Under::begin(effect, operation, now);
+        let limit = operation.limit(&self.rules.timeouts);
+        let effect = self.run(step, &key.task, container, limit, action);
+        let under = Under::begin(effect, operation, limit, now);
         let Some(task) = self.tasks.get_mut(&key.task) else { return };
         if whole_task {
             task.prepared = Prepared::Under(under);
@@ -101,7 +102,8 @@ impl State {
         if !self.reconciled {
             return;
         }
-        let wait = self.rules.cleanup_wait;
+        let wait = self.rules.cleanup_wait + spread(id.as_str(), self.rules.cleanup_jitter);
+        let limit = Operation::Remove.limit(&self.rules.timeouts);
         let Some(task) = self.tasks.get_mut(id) else { return };
         if task.progress.sent != TaskStatus::Stopped || !task.all_released() {
             return;
@@ -117,9 +119,9 @@ impl State {
             && at <= now.mono
         {
             let action = Action::RemoveTask { spec: task.spec.clone() };
-            let effect = self.run(step, id, None, Operation::Remove.limit(), action);
+            let effect = self.run(step, id, None, limit, action);
             if let Some(task) = self.tasks.get_mut(id) {
-                task.removal = Removal::Under(Under::begin(effect, Operation::Remove, now));
+                task.removal = Removal::Under(Under::begin(effect, Operation::Remove, limit, now));
             }
         }
     }
@@ -248,6 +250,15 @@ impl Task {
 fn cleanup_at(stopped: Option<Wall>, wait: Duration, now: Now) -> Mono {
     let gone = stopped.map_or(Duration::ZERO, |at| now.wall.since(at));
     now.mono.plus(wait.saturating_sub(gone))
+}
+
+/// A moment within `most` that is the same for the same text: chance without a source of it.
+pub(super) fn spread(text: &str, most: Duration) -> Duration {
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    let mixed = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Duration::from_millis(if most == 0 { 0 } else { mixed % most })
 }
 
 /// What must change for another round to be worth it.

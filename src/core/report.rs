@@ -7,6 +7,7 @@
 
 use crate::core::ReportOutcome;
 use crate::core::event::EffectId;
+use crate::core::plan::spread;
 use crate::model::{
     ContainerChange, ContainerProgress, ContainerStatus, Mono, Now, TaskProgress, TaskSpec, TaskStateChange,
     TaskStatus,
@@ -153,10 +154,8 @@ fn change(
     }
 }
 
-/// 10 to 30 s, spread over tasks and moments without a source of randomness.
+/// 10 to 30 s, spread over tasks and moments.
 fn flush_after(arn: &str, now: Now) -> Duration {
-    let mixed = arn.bytes().fold(now.wall.0 ^ 0x9e37_79b9_7f4a_7c15, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    Duration::from_millis(10_000 + mixed % 20_000)
+    let text = format!("{arn} {}", now.wall.0);
+    Duration::from_secs(10) + spread(&text, Duration::from_secs(20))
 }

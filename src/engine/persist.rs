@@ -1,12 +1,13 @@
 //! Write-ahead: what is made durable, and when.
 //!
-//! A commit costs a disk's flush, so the launch path has as few as can be. Only three things rely on
+//! A commit costs a disk's flush, so the launch path has as few as can be. Only four things rely on
 //! one: an acknowledgement (the task must survive), a start (address and ports of the container that is
-//! about to run must) and a release (the exit code, which the runtime forgets). Everything else is
-//! written with the next of those, or by itself shortly after, and would be seen again by reconciling.
+//! about to run must), a release (the exit code, which the runtime forgets) and a report of RUNNING or
+//! STOPPED (what was told is never taken back). Everything else is written with the next of those, or
+//! by itself shortly after, and would be seen again by reconciling.
 
 use crate::core::{Action, State};
-use crate::model::TaskId;
+use crate::model::{TaskId, TaskStatus};
 use crate::ports::{Store, StoreChange};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +18,11 @@ const SOON: Duration = Duration::from_millis(100);
 
 /// Whether an effect may only begin once the step that asked for it is durable.
 pub(super) fn relies_on_store(action: &Action) -> bool {
-    matches!(action, Action::Start { .. } | Action::Release { .. })
+    match action {
+        Action::Start { .. } | Action::Release { .. } => true,
+        Action::Report(change) => change.status >= TaskStatus::Running,
+        _ => false,
+    }
 }
 
 /// Changes on their way to the store.

@@ -4,7 +4,7 @@
 
 use ecsd::core::{
     Action, CreatedContainer, Effect, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome, Rules,
-    State,
+    State, Timeouts,
 };
 use ecsd::model::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,6 +143,8 @@ fn rules() -> Rules {
         host: HostResources { cpu: 400, memory_mib: 10_000, ..HostResources::default() },
         stop_timeout: Duration::from_secs(5),
         cleanup_wait: Duration::from_secs(60),
+        cleanup_jitter: Duration::from_secs(30),
+        timeouts: Timeouts::default(),
         pull_failure_stops_task: false,
     }
 }
@@ -241,7 +243,12 @@ impl World {
                     self.gone.insert(id.clone());
                 }
                 Effect::Run { action, .. } => {
-                    relies |= matches!(action, Action::Start { .. } | Action::Release { .. });
+                    // As the engine does: see engine/persist.rs.
+                    relies |= match action {
+                        Action::Start { .. } | Action::Release { .. } => true,
+                        Action::Report(change) => change.status >= TaskStatus::Running,
+                        _ => false,
+                    };
                 }
             }
         }

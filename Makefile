@@ -8,7 +8,7 @@ ARGS ?= examples/hello/task.json
 DENY_VERSION := 0.20.2
 DENY := $(TARGET)/tools/bin/cargo-deny
 
-.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit bench deny-advisories
+.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench deny-advisories
 
 help:
 	@echo 'make run [ARGS=task.json]  build, and run a task definition on this machine, without AWS'
@@ -59,8 +59,17 @@ doc-test:
 	cargo test --locked --doc --quiet
 
 # nextest where it is installed: each test in a process of its own. The tests pass under both.
+NEXTEST_OR_TEST = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run --locked --no-fail-fast,cargo test --locked --no-fail-fast)
 unit:
-	@if cargo nextest --version >/dev/null 2>&1; then exec cargo nextest run --locked --no-fail-fast; else exec cargo test --locked --no-fail-fast --lib --bins --tests; fi
+	@$(NEXTEST_OR_TEST) $(if $(findstring nextest,$(NEXTEST_OR_TEST)),,--lib --bins --tests)
+
+# What speaks to containerd, again with each newer version that deploy/containerd-versions.sh found.
+other-containerds:
+	@if ! [ -s $(TARGET)/containerd/versions ]; then echo '*** SKIPPED: no other containerd than this machine'"'"'s was found ***'; fi; \
+	while read -r _ version directory; do \
+	  echo "--- containerd $$version"; \
+	  ECSD_TEST_CONTAINERD_BIN=$$PWD/$$directory/usr/bin $(NEXTEST_OR_TEST) --test agent --test containers --test images || exit $$?; \
+	done < <(cat $(TARGET)/containerd/versions 2>/dev/null)
 
 bench: setup-bench build
 	cargo bench --locked

@@ -1,5 +1,7 @@
 //! What `ecsd local` needs of containerd and of the kernel, beside the agent itself.
 
+pub use crate::containerd::image::archive::{RootfsConfig, RootfsContent, RootfsFile, oci_archive};
+
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::containerd::image::import::import_archive;
 use crate::containerd::images::ImageOptions;

@@ -1,11 +1,8 @@
-//! The image of the hello example, made on the spot from the host's static busybox: an image archive
-//! that is an OCI layout and a docker archive at once, so that any loader takes it.
+//! The image of the hello example, made on the spot from the host's static busybox as an OCI archive.
 
 use super::process;
+use crate::app::local_host::{RootfsConfig, RootfsContent, RootfsFile, oci_archive};
 use anyhow::{Context, bail};
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Repository of the image; any tag of it is made.
@@ -71,104 +68,46 @@ fn is_static_elf(bytes: &[u8]) -> bool {
     check().unwrap_or(false)
 }
 
-fn archive(image: &str, busybox: &[u8]) -> anyhow::Result<Vec<u8>> {
+fn archive(image: &str, busybox: &[u8]) -> std::io::Result<Vec<u8>> {
     let name = if image == REPOSITORY { format!("{image}:latest") } else { image.to_owned() };
-    let layer = layer(busybox)?;
-    let layer_digest = digest(&layer);
-    let architecture = match std::env::consts::ARCH {
-        "aarch64" => "arm64",
-        _ => "amd64",
+    let config = RootfsConfig {
+        cmd: vec!["sh".to_owned()],
+        env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
+        working_dir: Some("/".to_owned()),
+        ..RootfsConfig::default()
     };
-    let config = json!({
-        "created": "1970-01-01T00:00:00Z", "architecture": architecture, "os": "linux",
-        "config": {
-            "Cmd": ["sh"], "WorkingDir": "/",
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-        },
-        "rootfs": {"type": "layers", "diff_ids": [layer_digest]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "ecsd local"}],
-    })
-    .to_string();
-    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest(bytes), "size": bytes.len()});
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("config.v1+json", config.as_bytes()),
-        "layers": [descriptor("layer.v1.tar", &layer)],
-    })
-    .to_string();
-    let mut entry = descriptor("manifest.v1+json", manifest.as_bytes());
-    let tag = name.rsplit(':').next().unwrap_or_default();
-    entry["annotations"] =
-        json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
-    entry["platform"] = json!({"os": "linux", "architecture": architecture});
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [entry]});
-    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", hex::encode(Sha256::digest(bytes)));
-    let docker = json!([{"Config": blob(config.as_bytes()), "RepoTags": [name], "Layers": [blob(&layer)]}]);
-
-    let mut tar = tar::Builder::new(Vec::new());
-    add(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
-    add(&mut tar, "index.json", index.to_string().as_bytes(), 0o644)?;
-    add(&mut tar, "manifest.json", docker.to_string().as_bytes(), 0o644)?;
-    for bytes in [config.as_bytes(), manifest.as_bytes(), &layer] {
-        add(&mut tar, &blob(bytes), bytes, 0o644)?;
-    }
-    Ok(tar.into_inner()?)
+    oci_archive(&name, &files(busybox), &config)
 }
 
 /// The root file system.
-fn layer(busybox: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
-    for (dir, mode) in [
-        ("bin/", 0o755),
-        ("dev/", 0o755),
-        ("etc/", 0o755),
-        ("proc/", 0o755),
-        ("root/", 0o700),
-        ("sys/", 0o755),
-        ("tmp/", 0o1777),
-        ("www/", 0o755),
-    ] {
-        let mut header = header(0, mode);
-        header.set_entry_type(tar::EntryType::Directory);
-        tar.append_data(&mut header, dir, std::io::empty())?;
-    }
-    add(&mut tar, "bin/busybox", busybox, 0o755)?;
-    for applet in APPLETS {
-        let mut header = header(0, 0o777);
-        header.set_entry_type(tar::EntryType::Symlink);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
-    }
-    add(
-        &mut tar,
-        "etc/passwd",
-        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-        0o644,
-    )?;
-    add(&mut tar, "etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)?;
-    add(&mut tar, "www/index.html", INDEX_PAGE.as_bytes(), 0o644)?;
-    tar.into_inner()
-}
-
-fn header(size: u64, mode: u32) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(size);
-    header.set_mode(mode);
-    header
-}
-
-fn add(tar: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    tar.append_data(&mut header(bytes.len() as u64, mode), path, bytes)
-}
-
-fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
+fn files(busybox: &[u8]) -> Vec<RootfsFile> {
+    let file = |path: String, mode, content| RootfsFile { path, mode, content };
+    let directories = [
+        ("/bin", 0o755),
+        ("/dev", 0o755),
+        ("/etc", 0o755),
+        ("/proc", 0o755),
+        ("/root", 0o700),
+        ("/sys", 0o755),
+        ("/tmp", 0o1777),
+        ("/www", 0o755),
+    ];
+    let texts = [
+        ("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"),
+        ("/etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+        ("/www/index.html", INDEX_PAGE),
+    ];
+    let directories = directories.map(|(path, mode)| file(path.to_owned(), mode, RootfsContent::Directory));
+    let program = file("/bin/busybox".to_owned(), 0o755, RootfsContent::Bytes(busybox.to_vec()));
+    let link =
+        |applet: &&str| file(format!("/bin/{applet}"), 0o777, RootfsContent::Symlink("busybox".to_owned()));
+    let texts = texts.map(|(path, text)| file(path.to_owned(), 0o644, RootfsContent::Bytes(text.into())));
+    directories.into_iter().chain([program]).chain(APPLETS.iter().map(link)).chain(texts).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-    use std::io::Read;
 
     #[test]
     fn only_the_hello_repository_is_made() {
@@ -184,29 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn every_blob_has_its_digest() {
-        let bytes = archive("ecsd.local/hello:1", b"program").unwrap();
-        let mut files = BTreeMap::new();
-        for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content).unwrap();
-            files.insert(entry.path().unwrap().display().to_string(), content);
+    fn the_image_holds_the_program_and_its_page() {
+        let files = files(b"program");
+        for path in ["/bin/busybox", "/bin/httpd", "/www/index.html", "/etc/passwd"] {
+            assert!(files.iter().any(|file| file.path == path), "{path}");
         }
-        for (path, content) in &files {
-            if let Some(hex_digest) = path.strip_prefix("blobs/sha256/") {
-                assert_eq!(hex_digest, hex::encode(Sha256::digest(content)));
-            }
-        }
-        let index: serde_json::Value = serde_json::from_slice(&files["index.json"]).unwrap();
-        let entry = &index["manifests"][0];
-        assert_eq!(entry["annotations"]["io.containerd.image.name"], "ecsd.local/hello:1");
-        let manifest = entry["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
-        let manifest: serde_json::Value = serde_json::from_slice(&files[&manifest]).unwrap();
-        let layer = manifest["layers"][0]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
-        let mut layer = tar::Archive::new(files[&layer].as_slice());
-        let names: Vec<_> =
-            layer.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
-        assert!(names.contains(&"bin/httpd".to_owned()) && names.contains(&"www/index.html".to_owned()));
+        assert!(!archive("ecsd.local/hello:1", b"program").unwrap().is_empty());
     }
 }

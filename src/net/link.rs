@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_core::Parseable;
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 use std::fs::File;
 use std::io;
@@ -131,9 +132,13 @@ pub(super) fn make_veth(
     )])]);
     let near =
         LinkUnspec::new_with_name(name).controller(bridge).append_extra_attribute(no_ipv6).up().build();
+    // A container that asks for its own mapped port: where br_netfilter is loaded (as by Docker), the
+    // packet is translated on the bridge and must leave by the port it came from.
+    let hairpin = LinkMessageBuilder::<LinkBridgePort>::default().name(name).hairpin(true).build();
     let requests = [
         Request::route(&RouteNetlinkMessage::NewLink(pair), flags::ACK | flags::CREATE | flags::EXCL),
         Request::route(&RouteNetlinkMessage::SetLink(near), flags::ACK),
+        Request::route(&RouteNetlinkMessage::NewLink(hairpin), flags::ACK),
     ];
     netlink.execute_all(&requests).map_err(|e| NetError::netlink(format!("make the veth pair {name}"), e))
 }

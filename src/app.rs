@@ -7,16 +7,16 @@
 mod acs;
 mod facts;
 mod glue;
+pub mod local_host;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
-use crate::cli::flags::Flags;
 use crate::config::{self, Config};
 use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
 use crate::control::api::{InstanceReporter, Registered, Registration};
 use crate::control::attributes::{Capabilities, attributes};
-use crate::control::imds::{Imds, InstanceDocument};
+use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
 use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts};
@@ -45,6 +45,17 @@ const INSTANCE_ARN: &str = "container-instance-arn";
 const CLUSTER: &str = "cluster-name";
 const AVAILABILITY_ZONE: &str = "availability-zone";
 
+/// What the command line adds to the environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Level of the log, instead of ECS_LOGLEVEL.
+    pub log_level: Option<String>,
+    /// Certificates of the control plane are not verified.
+    pub accept_any_certificate: bool,
+    /// IMDS is never asked.
+    pub imds_disabled: bool,
+}
+
 /// Why the agent can't run, and the code to exit with.
 #[derive(Debug)]
 struct Failure {
@@ -63,7 +74,7 @@ impl Failure {
 }
 
 /// Runs the agent until it is told to end; answers its exit code.
-pub fn run(flags: &Flags) -> u8 {
+pub fn run(overrides: &Overrides) -> u8 {
     let (config, warnings) = match Config::from_env(|name| std::env::var(name).ok()) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -71,7 +82,7 @@ pub fn run(flags: &Flags) -> u8 {
             return FAILED;
         }
     };
-    let level = flags.log_level.as_deref().and_then(crate::telemetry::LogLevel::from_word);
+    let level = overrides.log_level.as_deref().and_then(crate::telemetry::LogLevel::from_word);
     let level = level.unwrap_or(config.log_level);
     if let Err(error) = crate::telemetry::init(level, config.log_file.as_deref(), config.log_format) {
         eprintln!("ecsd: {error}: {}", control::chain(&error));
@@ -94,7 +105,7 @@ pub fn run(flags: &Flags) -> u8 {
             return FAILED;
         }
     };
-    let code = match runtime.block_on(agent(config, flags)) {
+    let code = match runtime.block_on(agent(config, overrides)) {
         Ok(()) => DONE,
         Err(failure) => {
             tracing::error!(exit = failure.code, "{}", failure.message);
@@ -122,7 +133,7 @@ pub fn print_attributes() -> u8 {
     }
 }
 
-async fn agent(config: Config, flags: &Flags) -> Result<(), Failure> {
+async fn agent(config: Config, overrides: &Overrides) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::retry)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::retry)?;
     let ended = async {
@@ -132,7 +143,7 @@ async fn agent(config: Config, flags: &Flags) -> Result<(), Failure> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    let mut agent = Agent::assemble(config, flags).await?;
+    let mut agent = Agent::assemble(config, overrides).await?;
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(agent.engine.take_loop(stopped));
     // The work ends with an error or never; the signal ends it.
@@ -153,7 +164,6 @@ async fn agent(config: Config, flags: &Flags) -> Result<(), Failure> {
 /// Everything put together.
 struct Agent {
     config: Config,
-    insecure: bool,
     imds: Imds,
     account: Account,
     store: Arc<dyn Store>,
@@ -185,8 +195,8 @@ impl EngineSlot {
 }
 
 impl Agent {
-    async fn assemble(config: Config, flags: &Flags) -> Result<Self, Failure> {
-        let imds_disabled = config.imds_disabled || flags.blackhole_ec2_metadata;
+    async fn assemble(config: Config, overrides: &Overrides) -> Result<Self, Failure> {
+        let imds_disabled = config.imds_disabled || overrides.imds_disabled;
         let identity = AgentIdentity { os_family: config.os_family.clone(), ..AgentIdentity::default() };
         let http = control::http::SchemeClient::default();
         let imds = Imds::new(&http, imds_disabled);
@@ -196,7 +206,11 @@ impl Agent {
                 Failure::retry(format!("no region: set AWS_DEFAULT_REGION ({})", control::chain(&error)))
             })?,
         };
-        let account = Account::new(region.clone(), config.backend_host.clone(), identity);
+        let mut account = Account::new(region.clone(), config.backend_host.clone(), identity);
+        if overrides.accept_any_certificate {
+            tracing::warn!("-k: the control plane's certificates are not verified");
+            account = account.accept_any_certificate().map_err(Failure::terminal)?;
+        }
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| Failure::retry(format!("ECS_DATADIR {}: {error}", config.data_dir.display())))?;
         let data_dir = config.data_dir.clone();
@@ -225,7 +239,7 @@ impl Agent {
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let containers = Arc::new(ContainerService::new(
             connection,
-            container_options(&config)?,
+            container_options(&config, cgroups.systemd_cgroup())?,
             Arc::new(glue::Images(images.store())),
         ));
         let networks = NetworkService::new(network_options(&config))
@@ -268,7 +282,6 @@ impl Agent {
             }
         });
         Ok(Self {
-            insecure: flags.accept_insecure_certificates,
             config,
             imds,
             account,
@@ -336,11 +349,7 @@ impl Agent {
             facts: self.facts.clone(),
             attributes: attributes(&capabilities),
             tags: self.config.instance_tags.clone(),
-            document: if self.config.imds_disabled {
-                InstanceDocument::default()
-            } else {
-                self.imds.document().await
-            },
+            document: self.imds.document().await,
         };
         let registered = api.register_container_instance(&wanted).await;
         let registered = registered
@@ -431,13 +440,12 @@ fn image_options(config: &Config) -> Result<ImageOptions, Failure> {
     Ok(options)
 }
 
-fn container_options(config: &Config) -> Result<ContainerOptions, Failure> {
+fn container_options(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
     Ok(ContainerOptions {
         snapshotter: config.containerd_snapshotter.clone(),
         runtime: config.containerd_runtime.clone(),
         runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
-        // Tasks' cgroups are made by us, in the file system; see `cgroup`.
-        systemd_cgroup: false,
+        systemd_cgroup,
         logger_program: logger_program(config)?,
     })
 }

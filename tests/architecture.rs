@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("logs", ADAPTER),
     ("store", ADAPTER),
     ("telemetry", &["model"]),
-    ("config", &["model"]),
+    ("config", &["model", "telemetry"]),
     ("local", &["model", "control"]),
     ("app", EVERYTHING_BUT_CLI),
     ("cli", &["app", "config", "control", "local", "model", "telemetry", "tmds", "engine", "ports", "store"]),

@@ -51,7 +51,7 @@ impl Cli {
     async fn run(&self, arguments: &[&str]) -> (bool, String, String) {
         let mut command = tokio::process::Command::new(&self.program);
         command
-            .args(["ecs", "--endpoint-url", &self.endpoint, "--output", "json", "--no-cli-pager"])
+            .args(["ecs", "--endpoint-url", &self.endpoint, "--output", "json"])
             .args(arguments)
             .env("AWS_ACCESS_KEY_ID", "AKIDLOCAL")
             .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")

@@ -114,7 +114,7 @@ async fn an_image_is_pulled_found_again_without_network_and_removed_without_trac
     let service = setup.service(options());
     let begun = Instant::now();
     let failed = service.resolve(&name).await.unwrap_err();
-    assert!(failed.local_serves, "{failed:?}");
+    assert!(failed.local.is_some(), "{failed:?}");
     assert!(failed.reason.message.contains("Connection refused"), "{failed:?}");
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert_eq!(service.pull(&name, Some(&parsed(&image.digest()))).await.unwrap(), id);
@@ -124,7 +124,7 @@ async fn an_image_is_pulled_found_again_without_network_and_removed_without_trac
     assert_eq!((resolved.digest, resolved.local), (Some(parsed(&image.digest())), true));
     assert_eq!(cached.pull(&name, None).await.unwrap(), id);
     let always = setup.service(ImageOptions { pull_behavior: PullBehavior::Always, ..options() });
-    assert!(!always.resolve(&name).await.unwrap_err().local_serves);
+    assert!(always.resolve(&name).await.unwrap_err().local.is_none());
 
     // Pinned by digest: the content is there, so only a record is made.
     let pinned = format!("{}@{}", name.trim_end_matches(":1"), image.digest());
@@ -178,7 +178,7 @@ async fn a_missing_image_fails_at_once_in_the_registrys_words() {
         for word in ["404", "MANIFEST_UNKNOWN: manifest unknown", &name, &registry.host()] {
             assert!(failed.reason.message.contains(word), "{word}: {failed:?}");
         }
-        assert!(!failed.local_serves);
+        assert!(failed.local.is_none());
     }
     for bad in ["", "A b", "x@sha256:1", "../../x"] {
         assert!(!service.pull(bad, None).await.unwrap_err().reason.message.is_empty());
@@ -261,10 +261,10 @@ async fn a_registry_that_never_answers_is_given_up_and_a_local_image_serves_quic
     registry.fault("GET /v2/app/manifests", Fault::HangAfter(0), usize::MAX);
     let begun = Instant::now();
     let failed = service.resolve(&name).await.unwrap_err();
-    assert!(failed.local_serves, "{failed:?}");
+    assert!(failed.local.is_some(), "{failed:?}");
     let asked = registry.seen("").len();
     let again = service.pull(&name, None).await.unwrap_err();
-    assert!(again.local_serves && again.reason.message.contains("could not be reached"), "{again:?}");
+    assert!(again.local.is_some() && again.reason.message.contains("could not be reached"), "{again:?}");
     assert_eq!(registry.seen("").len(), asked);
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert_eq!(service.image_config(&name).await.unwrap().id, id);
@@ -273,7 +273,7 @@ async fn a_registry_that_never_answers_is_given_up_and_a_local_image_serves_quic
     let other = setup.service(options);
     other.remove_image(&name).await.unwrap();
     let failed = other.resolve(&name).await.unwrap_err();
-    assert!(!failed.local_serves && failed.reason.message.contains("nothing came"), "{failed:?}");
+    assert!(failed.local.is_none() && failed.reason.message.contains("nothing came"), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 const HOST: &str = "198.51.100.1";
 const OUTSIDE: &str = "198.51.100.2";
+/// A connection, or an answer, that takes longer is none.
 const WAIT: Duration = Duration::from_secs(5);
 
 struct Host {
@@ -75,9 +76,13 @@ fn on_a_host<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Host) -> F + 
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(test(Host { outside, directory: directory.clone() }));
         };
-        scope.spawn(body).join().unwrap();
+        let outcome = scope.spawn(body).join();
+        for pin in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let _ = nix::mount::umount2(&pin.path(), nix::mount::MntFlags::MNT_DETACH);
+        }
+        let _ = std::fs::remove_dir_all(&directory);
+        outcome.unwrap();
     });
-    let _ = std::fs::remove_dir_all(&directory);
 }
 
 impl Host {
@@ -213,13 +218,16 @@ fn a_mapped_port_is_reached_from_everywhere() {
         assert!(ask(HOST, 8099).starts_with("web "), "the host by its own address");
         assert!(ask("172.17.0.1", 8099).starts_with("web "), "the host by the bridge's address");
         assert_eq!(ask("172.17.0.2", 80), "web 172.17.0.1");
-        for address in [HOST, "172.17.0.1"] {
-            assert!(
-                within(&other, || ask(address, 8099)).starts_with("web "),
-                "another container by {address}"
-            );
-            assert!(within(&web, || ask(address, 8099)).starts_with("web "), "itself by {address}");
-            assert!(within(&other, || ask_udp(address, 33000)).starts_with("web "), "UDP by {address}");
+        // With and without bridged packets passing netfilter: both are found on real hosts.
+        for bridged in ["1", "0"] {
+            let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", bridged);
+            for address in [HOST, "172.17.0.1", HOST] {
+                let from = format!("by {address}, bridged {bridged}");
+                assert!(within(&other, || ask(address, 8099)).starts_with("web "), "another {from}");
+                assert!(within(&web, || ask(address, 8099)).starts_with("web "), "itself {from}");
+                assert!(within(&other, || ask_udp(address, 33000)).starts_with("web "), "UDP {from}");
+                assert!(within(&web, || ask_udp(address, 33000)).starts_with("web "), "itself, UDP {from}");
+            }
         }
         assert_eq!(within(&other, || ask("172.17.0.2", 80)), "web 172.17.0.3", "containers reach each other");
 
@@ -445,5 +453,33 @@ fn the_bridge_avoids_networks_of_the_host_and_keeps_its_own() {
             NetworkOptions { nft_program: "/no/such/nft".into(), table: "t2".into(), ..host.options() };
         let error = NetworkService::new(missing).unwrap().start().await.unwrap_err();
         assert!(error.to_string().contains("/no/such/nft") && error.to_string().contains("install nftables"));
+    });
+}
+
+#[test]
+fn a_udp_client_that_never_stops_reaches_the_next_container() {
+    on_a_host("flows", |host| async move {
+        let service = host.service().await;
+        let first = task("0a", NetworkMode::Bridge, &[("a", vec![port(53, 5353, Protocol::Udp)])]);
+        let second = task("0b", NetworkMode::Bridge, &[("b", vec![port(53, 5353, Protocol::Udp)])]);
+        // One socket throughout: one flow, as the kernel sees it.
+        let client = within(&host.outside, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut buffer = [0; 64];
+        let mut ask = || {
+            client.send_to(b"?", (HOST, 5353)).unwrap();
+            client
+                .recv(&mut buffer)
+                .map(|n| String::from_utf8_lossy(&buffer[..n]).into_owned())
+                .unwrap_or_default()
+        };
+        assert_eq!(ask(), "");
+        let (attachment, _) = service.attach(&first, "a", &none()).await.unwrap();
+        serve(&File::open(pin_of(&attachment)).unwrap(), "first", "0.0.0.0:53");
+        assert_eq!(ask(), format!("first {OUTSIDE}"));
+        service.detach(&first, "a").await.unwrap();
+        let (attachment, _) = service.attach(&second, "b", &none()).await.unwrap();
+        serve(&File::open(pin_of(&attachment)).unwrap(), "second", "0.0.0.0:53");
+        assert_eq!(ask(), format!("second {OUTSIDE}"));
     });
 }

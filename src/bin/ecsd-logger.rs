@@ -1,6 +1,60 @@
-//! The log writer of one container: started by the containerd shim, it lives as long as the
-//! container's output does, through restarts of the agent and of containerd. See `ecsd::logs`.
+//! The logger of one container: `ecsd-logger --config <file>`, started by the containerd shim with
+//! fd 3 = the container's stdout, fd 4 = its stderr, fd 5 = a pipe to say "ready" on, and
+//! CONTAINER_ID in the environment. Ends when both pipes have ended, and never before: that would
+//! break the container's writes.
 
-fn main() -> std::process::ExitCode {
-    ecsd::logs::writer::main(std::env::args().skip(1))
+use ecsd::logs::{LoggerConfig, logger};
+use nix::sys::signal::{SigSet, Signal};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+/// The read end of a pipe that was handed down; a closed one where there is none.
+fn pipe(fd: i32) -> Box<dyn Read + Send> {
+    match File::open(format!("/proc/self/fd/{fd}")) {
+        Ok(file) => Box::new(file),
+        Err(error) => {
+            complain(&format!("fd {fd} can't be read: {error}"));
+            Box::new(std::io::empty())
+        }
+    }
+}
+
+/// Both forms of "ready" at once: a byte (binary-v2://), and the end of the pipe (binary://).
+fn say_ready() {
+    if let Ok(mut ready) = File::options().write(true).open("/proc/self/fd/5") {
+        let _ = ready.write_all(&[0]);
+        let _ = nix::unistd::close(5);
+    }
+}
+
+/// Whoever started us may have closed stderr.
+fn complain(what: &str) {
+    let id = std::env::var("CONTAINER_ID").unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "ecsd-logger {id}: {what}");
+}
+
+/// The value of `--config`, wherever it stands: the shim shuffles arguments.
+fn config_path() -> Option<PathBuf> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let after = arguments.iter().position(|a| a == "--config").and_then(|at| arguments.get(at + 1));
+    let joined = arguments.iter().filter_map(|a| a.to_str()?.strip_prefix("--config="));
+    after.map(PathBuf::from).or_else(|| joined.map(PathBuf::from).next())
+}
+
+fn main() {
+    // The shim sends SIGTERM when it deletes the task; the last lines may still be in the pipes.
+    let mut ignored = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        ignored.add(signal);
+    }
+    let _ = ignored.thread_block();
+    let config = config_path().ok_or_else(|| "usage: ecsd-logger --config <file>".to_owned());
+    let config = config.and_then(|path| LoggerConfig::load(&path)).unwrap_or_else(|why| {
+        complain(&format!("{why}; the container's output is lost"));
+        LoggerConfig::None
+    });
+    let (stdout, stderr) = (pipe(3), pipe(4));
+    say_ready();
+    logger::run(&config, stdout, stderr);
 }

@@ -1,35 +1,121 @@
-//! What a task's cgroup is limited to (spec/task-engine.md 1.13). Pure.
+//! The limits of a task's cgroup (spec/task-engine.md 1.13). Pure.
 
 use crate::model::TaskSpec;
 
-/// Length of a CFS period.
-const PERIOD_US: u64 = 100_000;
-/// What the kernel takes for shares.
-const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+/// The period over which a CPU quota is counted, in microseconds.
+pub(super) const CPU_PERIOD_US: u64 = 100_000;
+const SHARES_LEAST: u64 = 2;
+const SHARES_MOST: u64 = 262_144;
+const MIB: u64 = 1024 * 1024;
 
-/// Limits of one task.
+/// What a task may use in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TaskLimits {
+    /// CPU.
+    pub(super) cpu: CpuLimit,
+    /// Hard limit in bytes; `None` is none.
+    pub(super) memory_bytes: Option<i64>,
+    /// Processes and threads; `None` is no limit.
+    pub(super) pids: Option<i64>,
+}
+
+/// How CPU is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TaskLimits {
-    /// Microseconds of CPU time in each period of that many, where the task has a CPU limit.
-    pub cpu_quota_us: Option<(i64, u64)>,
-    /// Weight, where it has none.
-    pub cpu_shares: u64,
-    /// Bytes, where the task has a memory limit.
-    pub memory_bytes: Option<i64>,
+pub(super) enum CpuLimit {
+    /// So many microseconds in each [`CPU_PERIOD_US`].
+    Quota {
+        /// Microseconds a period.
+        us: i64,
+    },
+    /// A weight among tasks, in v1's shares; idle CPU may be used.
+    Shares(u64),
 }
 
 impl TaskLimits {
-    /// A task with a CPU limit gets a quota; one without shares CPU by the sum of its containers'
-    /// shares, each of which counts at least the kernel's minimum.
-    pub fn of(spec: &TaskSpec) -> Self {
-        let quota = |units: u64| i64::try_from(units.saturating_mul(PERIOD_US) / 1024).unwrap_or(i64::MAX);
-        let sum =
-            spec.containers.iter().fold(0u64, |sum, c| sum.saturating_add(c.cpu_shares.max(*SHARES.start())));
-        let bytes = |mib: u64| i64::try_from(mib.saturating_mul(1024 * 1024)).unwrap_or(i64::MAX);
-        Self {
-            cpu_quota_us: spec.cpu.filter(|units| *units > 0).map(|units| (quota(units), PERIOD_US)),
-            cpu_shares: sum.clamp(*SHARES.start(), *SHARES.end()),
-            memory_bytes: spec.memory_mib.filter(|mib| *mib > 0).map(bytes),
+    /// The limits of a task. A task with no CPU of its own weighs what its containers weigh.
+    pub(super) fn of(spec: &TaskSpec, pids: Option<u32>) -> Self {
+        let cpu = match spec.cpu.filter(|units| *units > 0) {
+            // 1024 units are one CPU. The kernel refuses less than 1 ms.
+            Some(units) => {
+                let us = u128::from(units) * u128::from(CPU_PERIOD_US) / 1024;
+                CpuLimit::Quota { us: i64::try_from(us).unwrap_or(i64::MAX).max(1000) }
+            }
+            None => {
+                let each = spec.containers.iter().map(|c| c.cpu_shares.clamp(SHARES_LEAST, SHARES_MOST));
+                CpuLimit::Shares(each.fold(0, u64::saturating_add).clamp(SHARES_LEAST, SHARES_MOST))
+            }
+        };
+        let bytes = |mib: u64| i64::try_from(mib.saturating_mul(MIB)).unwrap_or(i64::MAX);
+        let memory_bytes = spec.memory_mib.filter(|mib| *mib > 0).map(bytes);
+        Self { cpu, memory_bytes, pids: pids.map(i64::from) }
+    }
+}
+
+/// v1's shares as v2's weight, by runc's formula.
+pub(super) fn weight(shares: u64) -> u64 {
+    let shares = shares.clamp(SHARES_LEAST, SHARES_MOST);
+    1 + (shares - 2) * 9999 / 262_142
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::*;
+    use std::collections::BTreeMap;
+
+    pub(crate) fn task(id: &str, cpu: Option<u64>, memory_mib: Option<u64>, shares: &[u64]) -> TaskSpec {
+        let container = |(at, cpu_shares): (usize, &u64)| ContainerSpec {
+            name: format!("c{at}"),
+            arn: String::new(),
+            image: "busybox".to_owned(),
+            command: vec![],
+            entry_point: vec![],
+            environment: BTreeMap::new(),
+            essential: true,
+            cpu_shares: *cpu_shares,
+            memory_mib: 0,
+            ports: vec![],
+            mounts: vec![],
+            volumes_from: vec![],
+            links: vec![],
+            depends_on: vec![],
+            start_timeout: None,
+            stop_timeout: None,
+            docker: DockerConfig::default(),
+            endpoint: EndpointId::new("e"),
+        };
+        TaskSpec {
+            arn: TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap(),
+            family: "f".to_owned(),
+            version: "1".to_owned(),
+            network_mode: NetworkMode::None,
+            cpu,
+            memory_mib,
+            containers: shares.iter().enumerate().map(container).collect(),
+            volumes: vec![],
+            launch_type: String::new(),
+            service_name: String::new(),
+            task_role: None,
+            execution_role: None,
         }
+    }
+
+    #[test]
+    fn a_task_with_cpu_gets_a_quota_and_one_without_the_weight_of_its_containers() {
+        let limits = TaskLimits::of(&task("a", Some(512), Some(64), &[10]), Some(100));
+        assert_eq!(limits.cpu, CpuLimit::Quota { us: 50_000 });
+        assert_eq!((limits.memory_bytes, limits.pids), (Some(67_108_864), Some(100)));
+        let limits = TaskLimits::of(&task("a", None, None, &[0, 1, 256]), None);
+        assert_eq!(limits, TaskLimits { cpu: CpuLimit::Shares(260), memory_bytes: None, pids: None });
+    }
+
+    #[test]
+    fn absurd_sizes_stay_in_what_the_kernel_takes() {
+        let limits = TaskLimits::of(&task("a", Some(u64::MAX), Some(u64::MAX), &[]), None);
+        assert_eq!((limits.cpu, limits.memory_bytes), (CpuLimit::Quota { us: i64::MAX }, Some(i64::MAX)));
+        assert_eq!(TaskLimits::of(&task("a", Some(1), None, &[]), None).cpu, CpuLimit::Quota { us: 1000 });
+        let limits = TaskLimits::of(&task("a", None, None, &[u64::MAX, u64::MAX]), None);
+        assert_eq!(limits.cpu, CpuLimit::Shares(262_144));
+        assert_eq!((weight(0), weight(2), weight(1024), weight(u64::MAX)), (1, 1, 39, 10_000));
     }
 }

@@ -1,180 +1,224 @@
-//! cgroups of tasks: one for each, with the task's limits; containers' cgroups are made below it by
-//! the runtime (spec/task-engine.md 1.13).
+//! The cgroups of tasks: one for each task, with the task's limits; its containers' cgroups are
+//! made below it by the runtime.
 //!
-//! ```text
-//!   v1: <controller>/ecs/<task id>/<container id>       v2: /sys/fs/cgroup/ecs/<task id>/<container id>
-//! ```
+//! | host | task's cgroup | path in the OCI spec |
+//! |---|---|---|
+//! | v1 (and hybrid) | `/ecs/<task>` in cpu, cpuacct, memory, pids | `/ecs/<task>/<container>` |
+//! | v2, no systemd | `/ecs/<task>`, controllers enabled from the top | `/ecs/<task>/<container>` |
+//! | v2, systemd | `ecstasks.slice/ecstasks-<task>.slice` | `ecstasks-<task>.slice:ecs:<container>` |
 //!
-//! Limits are applied whenever a task is prepared, also where its cgroup is there already: the runtime
-//! may have made it first. Nothing outside the agent's own root is ever touched. All calls block, for
-//! microseconds to a few milliseconds; the engine gives them a thread.
+//! Owns everything below its root directory (or slice), and never touches anything else. Limits are
+//! applied whenever a task is prepared, whether its cgroup was there or not: the runtime may have
+//! made it first (spec/task-engine.md 1.13). Never ends a process. Every call blocks, for
+//! microseconds on a file system, for a D-Bus exchange under systemd.
 
+mod files;
 mod limits;
-
-pub use limits::TaskLimits;
+mod slices;
 
 use crate::model::{ContainerId, StopReason, TaskId, TaskSpec};
 use crate::ports::Cgroups;
-use cgroups_rs::fs::cpu::CpuController;
-use cgroups_rs::fs::memory::MemController;
-use cgroups_rs::fs::pid::PidController;
-use cgroups_rs::fs::{Cgroup, MaxValue, hierarchies};
+use cgroups_rs::fs::hierarchies;
+use files::FileGroups;
+use limits::TaskLimits;
+use slices::SystemdSlices;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-/// Controllers that carry limits.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
-/// Where hierarchies are mounted (`ECS_CGROUP_PATH` of the original).
-const MOUNT: &str = "/sys/fs/cgroup";
-/// A cgroup whose last process has just ended may be busy for a moment.
-const BUSY: (u32, Duration) = (20, Duration::from_millis(10));
-
-/// How tasks' cgroups are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How to keep the cgroups of tasks. [`CgroupOptions::default`] is right for an agent.
+#[derive(Debug, Clone)]
 pub struct CgroupOptions {
-    /// Name of the agent's own root, a single path segment.
+    /// Name of the root directory, and of the slice (`<name>tasks.slice`); 1 to 64 characters
+    /// `[A-Za-z0-9_]`.
     pub root: String,
-    /// Most processes of a task (`ECS_TASK_PIDS_LIMIT`); `None` is no limit.
-    pub pids: Option<u32>,
+    /// Processes and threads of one task (ECS_TASK_PIDS_LIMIT); `None` is no limit.
+    pub task_pids: Option<u32>,
 }
 
 impl Default for CgroupOptions {
     fn default() -> Self {
-        Self { root: "ecs".to_owned(), pids: None }
+        Self { root: "ecs".to_owned(), task_pids: None }
     }
 }
 
-/// The service can't be used on this host.
+/// A cgroup could not be made, limited or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// Not one path segment.
-    #[error("ECSD_CGROUP_ROOT {0:?} is no cgroup name: use letters, digits, '-', '_' and '.'")]
+    /// The root's name is none.
+    #[error("{0:?} can't name the cgroup root: 1 to 64 characters [A-Za-z0-9_]")]
     Root(String),
+    /// The host has no cgroups of either version.
+    #[error("no cgroup hierarchy with cpu and memory is mounted below /sys/fs/cgroup")]
+    NoHierarchy,
+    /// A file or directory could not be changed.
+    #[error("could not {action} {path}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// cgroups-rs failed.
+    #[error("could not {action} cgroup {path}")]
+    Group {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Why not.
+        #[source]
+        source: cgroups_rs::fs::error::Error,
+    },
+    /// There are processes in it.
+    #[error("cgroup {path} still has processes")]
+    Busy {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// systemd refused.
+    #[error("systemd could not {action} {unit}: {message}")]
+    Systemd {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        unit: String,
+        /// What it said.
+        message: String,
+    },
 }
 
-/// cgroups below one root.
-#[derive(Debug, Clone)]
+impl CgroupError {
+    fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+
+    /// As users see it, with all causes.
+    pub fn reason(&self) -> StopReason {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        StopReason::new("CannotCreateContainerError", text)
+    }
+}
+
+#[derive(Debug)]
+enum Kind {
+    Files(FileGroups),
+    Slices(SystemdSlices),
+}
+
+/// The cgroups of this host's tasks.
+#[derive(Debug)]
 pub struct CgroupService {
-    options: CgroupOptions,
+    kind: Kind,
+    task_pids: Option<u32>,
 }
 
 impl CgroupService {
-    /// Checks the options; touches nothing.
+    /// Looks at what the host has; makes nothing.
     ///
     /// # Errors
-    /// [`CgroupError::Root`]
+    /// A bad name, or a host without cgroups.
     pub fn new(options: CgroupOptions) -> Result<Self, CgroupError> {
-        let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let root = &options.root;
-        if root.is_empty() || root.len() > 64 || root.starts_with('.') || !root.chars().all(fit) {
-            return Err(CgroupError::Root(root.chars().take(80).collect()));
+        let fit = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if options.root.is_empty() || options.root.len() > 64 || !options.root.chars().all(fit) {
+            return Err(CgroupError::Root(options.root.chars().take(80).collect()));
         }
-        Ok(Self { options })
+        let systemd = Path::new("/run/systemd/system").is_dir();
+        let kind = if hierarchies::is_cgroup2_unified_mode() && systemd {
+            Kind::Slices(SystemdSlices::new(&options.root))
+        } else {
+            Kind::Files(FileGroups::new(&options.root)?)
+        };
+        Ok(Self { kind, task_pids: options.task_pids })
     }
 
-    /// Removes the root and everything below it (for `ecsd local`, which leaves nothing).
+    /// Whether the runtime must be told to make containers' cgroups by systemd (runc's option
+    /// `SystemdCgroup`).
+    pub fn systemd_cgroup(&self) -> bool {
+        matches!(self.kind, Kind::Slices(_))
+    }
+
+    /// Removes the root itself, where no task is left in it (for `ecsd local`, which leaves nothing
+    /// behind). A root that isn't there is fine.
     ///
     /// # Errors
-    /// What could not be removed.
-    pub fn remove_root(&self) -> io::Result<()> {
-        remove_everywhere(Path::new(&self.options.root))
-    }
-
-    fn relative(&self, task: &TaskId) -> PathBuf {
-        Path::new(&self.options.root).join(task.as_str())
+    /// Where tasks are left in it.
+    pub fn remove_root(&self) -> Result<(), CgroupError> {
+        match &self.kind {
+            Kind::Files(files) => files.remove(None),
+            Kind::Slices(slices) => slices.remove_root(),
+        }
     }
 }
 
 impl Cgroups for CgroupService {
     fn prepare(&self, spec: &TaskSpec) -> Result<(), StopReason> {
-        let path = self.relative(&spec.id());
-        let limits = TaskLimits::of(spec);
-        let failed = |what: &str, error: cgroups_rs::fs::error::Error| {
-            let message = format!("cgroup {}: {what}: {error}", path.display());
-            StopReason::new("ResourceInitializationError", message)
+        let limits = TaskLimits::of(spec, self.task_pids);
+        let done = match &self.kind {
+            Kind::Files(files) => files.prepare(&spec.id(), &limits),
+            Kind::Slices(slices) => slices.prepare(&spec.id(), &limits),
         };
-        let controllers = CONTROLLERS.map(str::to_owned).to_vec();
-        let group = Cgroup::new_with_specified_controllers(hierarchies::auto(), &path, Some(controllers))
-            .map_err(|error| failed("create", error))?;
-        if let Some(cpu) = group.controller_of::<CpuController>() {
-            match limits.cpu_quota_us {
-                Some((quota, period)) => cpu
-                    .set_cfs_quota_and_period(Some(quota), Some(period))
-                    .map_err(|error| failed("CPU quota", error))?,
-                None => cpu.set_shares(limits.cpu_shares).map_err(|error| failed("CPU shares", error))?,
-            }
-        }
-        if let (Some(memory), Some(bytes)) = (group.controller_of::<MemController>(), limits.memory_bytes) {
-            memory.set_limit(bytes).map_err(|error| failed("memory limit", error))?;
-        }
-        if let (Some(pids), Some(most)) = (group.controller_of::<PidController>(), self.options.pids) {
-            pids.set_pid_max(MaxValue::Value(i64::from(most)))
-                .map_err(|error| failed("pids limit", error))?;
-        }
-        Ok(())
+        done.map_err(|e| e.reason())
     }
 
     fn container_path(&self, task: &TaskId, container: &ContainerId) -> String {
-        format!("/{}/{task}/{container}", self.options.root)
+        match &self.kind {
+            Kind::Files(files) => files.container_path(task, container),
+            Kind::Slices(slices) => slices.container_path(task, container),
+        }
     }
 
     fn remove(&self, task: &TaskId) -> Result<(), StopReason> {
-        let path = self.relative(task);
-        remove_everywhere(&path).map_err(|error| {
-            StopReason::new("CannotRemoveCgroupError", format!("cgroup {}: {error}", path.display()))
-        })
+        let done = match &self.kind {
+            Kind::Files(files) => files.remove(Some(task)),
+            Kind::Slices(slices) => slices.remove(task),
+        };
+        done.map_err(|e| e.reason())
     }
 }
 
-/// Removes a cgroup and those below it in every hierarchy that is mounted: the runtime makes them in
-/// all of them, not only where we set limits.
-fn remove_everywhere(relative: &Path) -> io::Result<()> {
-    let mut roots = vec![PathBuf::from(MOUNT)];
-    if !hierarchies::is_cgroup2_unified_mode() {
-        roots = std::fs::read_dir(MOUNT)?.flatten().map(|entry| entry.path()).collect();
-    }
-    let mut result = Ok(());
-    for root in roots {
-        // All are tried; the first error is told.
-        result = result.and(remove_tree(&root.join(relative)));
-    }
-    result
-}
-
-/// Children first: a cgroup is removed by rmdir, and only when it is empty.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries.flatten() {
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    let (tries, pause) = BUSY;
-    for _ in 1..tries {
-        match std::fs::remove_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(pause),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+/// Removes a cgroup and those below it, deepest first, for a moment also where the kernel is still
+/// busy with processes that just ended. "Not there" is success.
+fn remove_tree(path: &Path) -> Result<(), CgroupError> {
+    let mut pause = std::time::Duration::from_millis(1);
+    loop {
+        match remove_tree_once(path) {
+            Err(CgroupError::File { source, .. }) if is_busy(&source) => {
+                if pause > std::time::Duration::from_millis(100) {
+                    return Err(CgroupError::Busy { path: path.to_owned() });
+                }
+                std::thread::sleep(pause);
+                pause *= 2;
+            }
             other => return other,
         }
     }
-    std::fs::remove_dir(path)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn is_busy(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ResourceBusy)
+}
 
-    #[test]
-    fn only_one_segment_is_a_root() {
-        for root in ["", "a/b", "..", ".", "a b", "/ecs"] {
-            let options = CgroupOptions { root: root.into(), pids: None };
-            assert!(CgroupService::new(options).is_err(), "{root:?}");
+fn remove_tree_once(path: &Path) -> Result<(), CgroupError> {
+    let gone = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(path) {
+        Err(e) if gone(&e) => return Ok(()),
+        other => other.map_err(|e| CgroupError::file("list", path, e))?,
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_tree_once(&entry.path())?;
         }
-        assert!(CgroupService::new(CgroupOptions::default()).is_ok());
+    }
+    match std::fs::remove_dir(path) {
+        Err(e) if !gone(&e) => Err(CgroupError::file("remove", path, e)),
+        _ => Ok(()),
     }
 }

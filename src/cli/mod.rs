@@ -1,16 +1,25 @@
 //! The commands: the agent itself, and `ecsd local`.
 
 pub mod flags;
+pub mod local;
 
 use crate::app;
 use crate::control::AgentIdentity;
+use clap::Parser;
 use flags::Flags;
+use futures_util::future::BoxFuture;
+use local::{ContainerdTarget, HostHooks, LocalArgs};
+use std::path::Path;
+use std::sync::Arc;
 
 /// What `-license` prints.
 const LICENSE: &str = include_str!("../../LICENSE");
 
 /// Runs what the arguments (without the program's name) ask for; answers the exit code.
 pub fn main(arguments: Vec<String>) -> u8 {
+    if arguments.first().is_some_and(|first| first == "local") {
+        return local_command(arguments);
+    }
     let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,
         Err(error) => {
@@ -33,7 +42,11 @@ pub fn main(arguments: Vec<String>) -> u8 {
     } else if flags.ecs_attributes {
         return app::print_attributes();
     } else {
-        return app::run(&flags);
+        return app::run(&app::Overrides {
+            log_level: flags.log_level_driver.or(flags.log_level),
+            accept_any_certificate: flags.accept_insecure_certificates,
+            imds_disabled: flags.blackhole_ec2_metadata,
+        });
     }
     app::DONE
 }
@@ -41,16 +54,72 @@ pub fn main(arguments: Vec<String>) -> u8 {
 /// Whether the agent on this host (or on `ECS_AGENT_HEALTHCHECK_HOST`) answers.
 fn healthcheck() -> u8 {
     let host = std::env::var("ECS_AGENT_HEALTHCHECK_HOST").unwrap_or_else(|_| "localhost".to_owned());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map(|runtime| runtime.block_on(crate::tmds::healthcheck(&host))) {
-        Ok(Ok(())) => app::DONE,
-        Ok(Err(error)) => {
-            eprintln!("ecsd: {error}");
-            app::FAILED
+    run(async move {
+        match crate::tmds::healthcheck(&host).await {
+            Ok(()) => app::DONE,
+            Err(error) => {
+                eprintln!("ecsd: {error}");
+                app::FAILED
+            }
         }
+    })
+}
+
+/// `ecsd local ...`
+#[derive(Debug, Parser)]
+#[command(name = "ecsd local", bin_name = "ecsd local", version)]
+struct LocalCommand {
+    #[command(flatten)]
+    local: LocalArgs,
+}
+
+fn local_command(arguments: Vec<String>) -> u8 {
+    // The word `local` stands for the program's name.
+    match LocalCommand::try_parse_from(arguments) {
+        Ok(command) => run(local::run(command.local, Arc::new(Host))),
+        Err(error) => {
+            // Help goes to standard output, errors to standard error; neither can be helped if it fails.
+            let _ = error.print();
+            if error.use_stderr() { local::USAGE } else { app::DONE }
+        }
+    }
+}
+
+fn run(command: impl Future<Output = u8>) -> u8 {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
         Err(error) => {
             eprintln!("ecsd: {error}");
             app::FAILED
         }
+    }
+}
+
+/// containerd and the kernel, for `ecsd local`.
+struct Host;
+
+impl HostHooks for Host {
+    fn load_image<'a>(
+        &'a self,
+        containerd: &'a ContainerdTarget,
+        archive: &'a Path,
+    ) -> BoxFuture<'a, anyhow::Result<Vec<String>>> {
+        Box::pin(async move {
+            let names = app::local_host::load_image(&containerd.socket, &containerd.namespace, archive).await;
+            names.map_err(anyhow::Error::msg)
+        })
+    }
+
+    fn teardown_host<'a>(
+        &'a self,
+        containerd: &'a ContainerdTarget,
+        state_dir: &'a Path,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            let runtime_dir = local::runtime_dir(state_dir);
+            let down =
+                app::local_host::take_down(&containerd.socket, &containerd.namespace, &runtime_dir).await;
+            down.map_err(anyhow::Error::msg)
+        })
     }
 }

@@ -39,6 +39,8 @@ pub struct EventHub {
     /// How often the stream came up; a change is the moment to ask again.
     established: watch::Sender<u64>,
     relist: Notify,
+    /// Changes with every exit that is noted.
+    exit_noted: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +65,12 @@ enum StreamEnd {
 impl Default for EventHub {
     fn default() -> Self {
         let established = watch::Sender::new(0);
-        Self { seen: Mutex::default(), established, relist: Notify::new() }
+        Self {
+            seen: Mutex::default(),
+            established,
+            relist: Notify::new(),
+            exit_noted: watch::Sender::new(()),
+        }
     }
 }
 
@@ -71,29 +78,27 @@ impl EventHub {
     /// Follows the stream for ever, through every loss of containerd. One task runs this for the
     /// life of the agent; dropping it is safe at any time.
     pub async fn follow(&self, connection: &Connection) {
-        let mut missed = false;
         let mut retry = RETRY_FIRST;
         loop {
             let before = *self.established.borrow();
-            let end = self.follow_once(connection, missed).await;
+            let end = self.follow_once(connection).await;
             if *self.established.borrow() != before {
                 retry = RETRY_FIRST;
             }
             if let Err(end) = end {
                 tracing::info!(reason = %end, "the event stream of containerd ended; connecting again");
             }
-            missed = true;
             sleep(retry).await;
             retry = (retry * 2).min(RETRY_MOST);
         }
     }
 
-    async fn follow_once(&self, connection: &Connection, missed: bool) -> Result<(), StreamEnd> {
+    async fn follow_once(&self, connection: &Connection) -> Result<(), StreamEnd> {
         let mut client = EventsClient::new(connection.channel());
         let namespace = connection.namespace();
-        // A value with a slash must be quoted.
         let filters = ["/tasks/oom", "/tasks/exit", PING_TOPIC]
-            .map(|topic| format!("namespace==\"{namespace}\",topic==\"{topic}\""))
+            // Bare slashes would quote a regular expression.
+            .map(|topic| format!("namespace=={namespace},topic==\"{topic}\""))
             .to_vec();
         let subscribed = async {
             let answer = client.subscribe(connection.request(SubscribeRequest { filters })).await;
@@ -113,9 +118,8 @@ impl EventHub {
         };
         let mut stream = timeout(CALL, opened).await.map_err(|_| StreamEnd::NoAnswer)??;
         self.established.send_modify(|times| *times = times.wrapping_add(1));
-        if missed {
-            self.relist.notify_one();
-        }
+        // Whatever happened before this moment, it was not told here.
+        self.relist.notify_one();
         let mut ticks = interval(PINGS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = Instant::now();
@@ -150,6 +154,7 @@ impl EventHub {
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
                     keep(&mut self.seen().exits, (exit.container_id, record));
+                    self.exit_noted.send_replace(());
                 }
             }
             _ => {}
@@ -167,6 +172,21 @@ impl EventHub {
         seen.exits.iter().rev().find(|(of, _)| of == id.as_str()).map(|(_, exit)| exit.clone())
     }
 
+    /// The exit of this container, once the stream tells of it; `None` where it hasn't after `most`.
+    pub async fn exit_within(&self, id: &ContainerId, most: Duration) -> Option<ExitRecord> {
+        // Subscribed before looking: nothing noted in between is missed.
+        let mut noted = self.exit_noted.subscribe();
+        let told = async {
+            loop {
+                if let Some(exit) = self.exit(id) {
+                    return Some(exit);
+                }
+                noted.changed().await.ok()?;
+            }
+        };
+        timeout(most, told).await.ok().flatten()
+    }
+
     /// Forgets a container: its id will be used again for its next process.
     pub fn forget(&self, id: &ContainerId) {
         let mut seen = self.seen();
@@ -180,7 +200,7 @@ impl EventHub {
         let _ = timeout(most, established.changed()).await;
     }
 
-    /// Resolves when the stream came up after a loss, once for each time. For one caller.
+    /// Resolves when the stream came up, the first time and after each loss. For one caller.
     pub async fn relist_due(&self) {
         self.relist.notified().await;
     }

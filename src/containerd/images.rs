@@ -120,11 +120,10 @@ impl Images for ImageService {
 
 impl Inner {
     async fn resolve(self: &Arc<Self>, image: &str) -> Result<ResolvedImage, PullFailure> {
-        let failed =
-            |error: &PullError, local_serves| PullFailure { reason: error.reason(image), local_serves };
-        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), false))?;
+        let failed = |error: &PullError, local| PullFailure { reason: error.reason(image), local };
+        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), None))?;
         let found = self.puller.store.find(&reference.record_name()).await;
-        let found = found.map_err(|error| failed(&error, false))?;
+        let found = found.map_err(|error| failed(&error, None))?;
         let unpacked = found.as_ref().filter(|found| found.image.is_some());
         if reference.digest().is_some() {
             // Known without asking, and not told as resolved (spec/task-engine.md 3.2).
@@ -137,8 +136,8 @@ impl Inner {
             let digest = (local.record.origin == Origin::Registry).then(|| local.record.target.clone());
             return Ok(ResolvedImage { digest, local: true });
         }
-        let serves = self.serves(unpacked);
-        match self.ask(&reference, serves).await {
+        let serves = self.serving(unpacked);
+        match self.ask(&reference, serves.is_some()).await {
             Ok(digest) => {
                 let local = unpacked.is_some_and(|local| local.record.target == digest);
                 Ok(ResolvedImage { digest: Some(digest), local })
@@ -152,13 +151,12 @@ impl Inner {
         image: &str,
         digest: Option<&ImageDigest>,
     ) -> Result<ImageDigest, PullFailure> {
-        let failed =
-            |error: &PullError, local_serves| PullFailure { reason: error.reason(image), local_serves };
-        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), false))?;
+        let failed = |error: &PullError, local| PullFailure { reason: error.reason(image), local };
+        let reference = Reference::parse(image).map_err(|error| failed(&error.into(), None))?;
         let found = self.puller.store.find(&reference.record_name()).await;
-        let found = found.map_err(|error| failed(&error, false))?;
+        let found = found.map_err(|error| failed(&error, None))?;
         let unpacked = found.as_ref().and_then(|found| Some((&found.record, found.image.as_ref()?)));
-        let serves = self.serves(found.as_ref().filter(|found| found.image.is_some()));
+        let serves = self.serving(found.as_ref());
         let wanted = digest.or(reference.digest());
         if let Some((record, local)) = unpacked
             && wanted.map_or(!self.asks_for(&record.origin), |wanted| *wanted == record.target)
@@ -167,7 +165,10 @@ impl Inner {
         }
         let wanted = match wanted {
             Some(wanted) => wanted.clone(),
-            None => self.ask(&reference, serves).await.map_err(|error| failed(&error, serves))?,
+            None => {
+                let asked = self.ask(&reference, serves.is_some()).await;
+                asked.map_err(|error| failed(&error, serves.clone()))?
+            }
         };
         if let Some((_, local)) = unpacked.filter(|(record, _)| record.target == wanted) {
             return Ok(local.id.clone());
@@ -195,9 +196,10 @@ impl Inner {
         }
     }
 
-    /// Whether a local image may serve where the registry fails.
-    fn serves(&self, unpacked: Option<&Found>) -> bool {
-        unpacked.is_some() && matches!(self.behavior, PullBehavior::Default | PullBehavior::PreferCached)
+    /// The local image that may serve where the registry fails.
+    fn serving(&self, found: Option<&Found>) -> Option<ImageDigest> {
+        let may = matches!(self.behavior, PullBehavior::Default | PullBehavior::PreferCached);
+        found.filter(|_| may)?.image.as_ref().map(|image| image.id.clone())
     }
 
     /// The digest that the registry has for a tag. Where a local image serves, this is quick or it

@@ -18,6 +18,10 @@ const SIGTERM: u32 = 15;
 const SIGKILL: u32 = 9;
 /// How long to wait for containerd to come back before asking it anyway.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// containerd cleans up after a dead shim within a second or so; a slow disk may take ten.
+const DEAD_SHIM_TRIES: u32 = 100;
+const DEAD_SHIM_PAUSE: Duration = Duration::from_millis(200);
+const DEAD_SHIM_EXIT: Duration = Duration::from_secs(10);
 
 impl ContainerService {
     pub(super) async fn start_process(&self, id: &ContainerId) -> Result<Wall, StopReason> {
@@ -43,7 +47,9 @@ impl ContainerService {
                     let exit = exit_record(answer.exit_status, answer.exited_at.as_ref());
                     return Some(self.judge(id, exit).await);
                 }
-                Err(status) if status.code() == Code::NotFound => return self.last_word(id).await,
+                Err(status) if status.code() == Code::NotFound => {
+                    return self.last_word(id, Duration::ZERO).await;
+                }
                 Err(status) => {
                     tracing::debug!(container = id.short(), error = status.message(), "wait was interrupted");
                 }
@@ -54,7 +60,8 @@ impl ContainerService {
                     let exit = exit_record(process.exit_status, process.exited_at.as_ref());
                     return Some(self.judge(id, exit).await);
                 }
-                Ok(None) => return self.last_word(id).await,
+                // Also said of a process whose shim just died: containerd is ending it, and will tell.
+                Ok(None) => return self.last_word(id, DEAD_SHIM_EXIT).await,
                 Ok(Some(_)) => self.events.reconnected(ASK_AGAIN / 4).await,
                 Err(_) => self.events.reconnected(ASK_AGAIN).await,
             }
@@ -62,8 +69,8 @@ impl ContainerService {
     }
 
     /// There is no process: an event may have told of its end, where its shim could no longer.
-    async fn last_word(&self, id: &ContainerId) -> Option<ContainerExit> {
-        let exit = self.events.exit(id)?;
+    async fn last_word(&self, id: &ContainerId, patience: Duration) -> Option<ContainerExit> {
+        let exit = self.events.exit_within(id, patience).await?;
         Some(self.judge(id, exit).await)
     }
 
@@ -117,21 +124,49 @@ impl ContainerService {
     async fn send(&self, id: &ContainerId, signal: u32, all: bool) -> Result<(), StopReason> {
         let container_id = id.as_str().to_owned();
         let request = KillRequest { container_id, exec_id: String::new(), signal, all };
-        match self.tasks().kill(self.connection.request(request)).await {
-            Ok(_) => Ok(()),
+        let answer = self
+            .through_a_dead_shim(|| {
+                let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
+                async move { tasks.kill(request).await.map(|_| ()) }
+            })
+            .await;
+        match answer {
+            Ok(()) => Ok(()),
             Err(status) if status.code() == Code::NotFound || ended(status.message()) => Ok(()),
             Err(status) => Err(failure("CannotStopContainerError", &format!("signal {signal}"), &status)),
         }
     }
 
+    /// Makes a call again while containerd is cleaning up after a shim that died: until it has,
+    /// it answers that the connection to the shim is closed; then, that there is no such process.
+    async fn through_a_dead_shim<F>(&self, call: impl Fn() -> F) -> Result<(), tonic::Status>
+    where
+        F: Future<Output = Result<(), tonic::Status>>,
+    {
+        for _ in 0..DEAD_SHIM_TRIES {
+            match call().await {
+                Err(status) if status.message().contains("ttrpc: closed") => {}
+                answer => return answer,
+            }
+            // No event tells when: the one of the exit comes before the record is gone.
+            tokio::time::sleep(DEAD_SHIM_PAUSE).await;
+        }
+        call().await
+    }
+
     pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
         let guard = self.groups.deleting(id).await;
         let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
-        let answer = self.tasks().delete(self.connection.request(request)).await;
+        let answer = self
+            .through_a_dead_shim(|| {
+                let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
+                async move { tasks.delete(request).await.map(|_| ()) }
+            })
+            .await;
         drop(guard);
         self.groups.sweep();
         match answer {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
         }

@@ -2,7 +2,7 @@
 //! the agent's identity. Building it does no I/O.
 
 use super::credentials::CredentialsCache;
-use super::http::{SchemeClient, WebsocketTls};
+use super::http::{SchemeClient, TlsError, WebsocketTls};
 use super::identity::AgentIdentity;
 
 /// The account that the agent acts in, and how it gets there.
@@ -28,6 +28,17 @@ impl Account {
         let (region, http) = (region.into(), SchemeClient::default());
         let credentials = CredentialsCache::default_chain(http.clone(), &region);
         Self { region, endpoint, credentials, http, tls: WebsocketTls::default(), identity }
+    }
+
+    /// Taking any certificate of the control plane (`-k`).
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn accept_any_certificate(mut self) -> Result<Self, TlsError> {
+        self.http = SchemeClient::insecure()?;
+        self.tls = WebsocketTls::insecure()?;
+        self.credentials = CredentialsCache::default_chain(SchemeClient::default(), &self.region);
+        Ok(self)
     }
 
     /// With other credentials (tests, the embedded control plane).

@@ -33,9 +33,9 @@ struct Inner {
 enum Source {
     /// Built at first use: what it reads may cost time.
     Chain {
-        http: SchemeClient,
+        http: Box<SchemeClient>,
         region: String,
-        built: tokio::sync::OnceCell<DefaultCredentialsChain>,
+        built: Box<tokio::sync::OnceCell<DefaultCredentialsChain>>,
     },
     Given(SharedCredentialsProvider),
 }
@@ -43,8 +43,8 @@ enum Source {
 impl CredentialsCache {
     /// The default chain; `region` is for the providers that ask STS.
     pub fn default_chain(http: SchemeClient, region: &str) -> Self {
-        let built = tokio::sync::OnceCell::new();
-        Self::new(Source::Chain { http, region: region.to_owned(), built })
+        let built = Box::default();
+        Self::new(Source::Chain { http: Box::new(http), region: region.to_owned(), built })
     }
 
     /// Somebody else's provider.
@@ -95,7 +95,7 @@ impl Source {
                     let region = aws_config::Region::new(region.clone());
                     let config = ProviderConfig::without_region()
                         .with_region(Some(region.clone()))
-                        .with_http_client(http.clone())
+                        .with_http_client(SchemeClient::clone(http))
                         .with_sleep_impl(TokioSleep::new());
                     DefaultCredentialsChain::builder().region(region).configure(config).build().await
                 };

@@ -4,6 +4,7 @@
 //! plain (the embedded control plane, tests, IMDS) never loads the machine's certificates: that costs
 //! megabytes of memory that it would keep.
 
+use super::insecure::{self, InsecureConnector};
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
@@ -22,15 +23,25 @@ use std::sync::{Arc, OnceLock};
 pub struct SchemeClient {
     plain: SharedHttpClient,
     secure: Arc<OnceLock<SharedHttpClient>>,
+    insecure: Option<InsecureConnector>,
 }
 
 impl Default for SchemeClient {
     fn default() -> Self {
-        Self { plain: Builder::new().build_http(), secure: Arc::default() }
+        Self { plain: Builder::new().build_http(), secure: Arc::default(), insecure: None }
     }
 }
 
 impl SchemeClient {
+    /// The same, taking any certificate (`-k`).
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn insecure() -> Result<Self, TlsError> {
+        let connector = InsecureConnector::new().map_err(|e| TlsError { reason: e.to_string() })?;
+        Ok(Self { insecure: Some(connector), ..Self::default() })
+    }
+
     fn secure(&self) -> &SharedHttpClient {
         self.secure
             .get_or_init(|| Builder::new().build_with_connector_fn(|settings, _| secure_connector(settings)))
@@ -72,6 +83,9 @@ struct SchemeConnector {
 impl HttpConnector for SchemeConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let plain = request.uri().starts_with("http://");
+        if let (false, Some(insecure)) = (plain, &self.client.insecure) {
+            return insecure.call(request);
+        }
         let client = if plain { &self.client.plain } else { self.client.secure() };
         client.http_connector(&self.settings, &self.components).call(request)
     }
@@ -94,6 +108,15 @@ pub struct WebsocketTls {
 }
 
 impl WebsocketTls {
+    /// The same, taking any certificate (`-k`).
+    ///
+    /// # Errors
+    /// [`TlsError`]
+    pub fn insecure() -> Result<Self, TlsError> {
+        let config = insecure::tls_config().map_err(|e| TlsError { reason: e.to_string() })?;
+        Ok(Self { config: Arc::new(OnceLock::from(Ok(Arc::new(config)))) })
+    }
+
     /// The configuration.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ pub mod facts;
 pub mod http;
 pub mod identity;
 pub mod imds;
+mod insecure;
 pub mod payload;
 pub mod roles;
 pub mod sigv4;

@@ -67,7 +67,7 @@ impl Operation {
     /// How it ended where it took longer than `limit`.
     pub fn timed_out(self, limit: Duration) -> Outcome {
         let reason = timed_out(self.towards(), limit);
-        let pull = |reason| PullFailure { reason, local_serves: false };
+        let pull = |reason| PullFailure { reason, local: None };
         match self {
             Self::Resolve => Outcome::Resolved(Err(pull(reason))),
             Self::Pull => Outcome::Pulled(Err(pull(reason))),

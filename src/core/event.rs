@@ -37,7 +37,7 @@ pub enum Event {
         progress: TaskProgress,
     },
     /// All that the runtime really holds, asked after everything was restored and again whenever
-    /// events may have been lost. A touched container that is missing here is gone.
+    /// events may have been lost. A container that was created and is missing here is gone.
     Reconciled {
         /// By runtime identity.
         containers: BTreeMap<ContainerKey, Observed>,
@@ -79,24 +79,24 @@ pub enum Observed {
 /// How an effect ended. Every [`crate::core::Effect`] that is answered is answered once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// [`crate::core::Effect::Resolve`]
+    /// [`crate::core::Action::Resolve`]
     Resolved(Result<ResolvedImage, PullFailure>),
-    /// [`crate::core::Effect::Pull`]: the image's id.
+    /// [`crate::core::Action::Pull`]: the image's id.
     Pulled(Result<ImageDigest, PullFailure>),
-    /// [`crate::core::Effect::PrepareTask`]
+    /// [`crate::core::Action::PrepareTask`]
     TaskPrepared(Result<(), StopReason>),
-    /// [`crate::core::Effect::Create`]
+    /// [`crate::core::Action::Create`]
     Created(Result<CreatedContainer, StopReason>),
-    /// [`crate::core::Effect::Start`]: when it started.
+    /// [`crate::core::Action::Start`]: when it started.
     Started(Result<Wall, StopReason>),
-    /// [`crate::core::Effect::Signal`], [`crate::core::Effect::Kill`]: delivered, or there was
+    /// [`crate::core::Action::Signal`], [`crate::core::Action::Kill`]: delivered, or there was
     /// nothing left to deliver it to.
     Signalled(Result<(), StopReason>),
-    /// [`crate::core::Effect::Release`]
+    /// [`crate::core::Action::Release`]
     Released(Result<(), StopReason>),
-    /// [`crate::core::Effect::RemoveTask`]
+    /// [`crate::core::Action::RemoveTask`]
     TaskRemoved(Result<(), StopReason>),
-    /// [`crate::core::Effect::Report`]
+    /// [`crate::core::Action::Report`]
     Reported(ReportOutcome),
 }
 
@@ -105,8 +105,8 @@ pub enum Outcome {
 pub struct PullFailure {
     /// What to report.
     pub reason: StopReason,
-    /// A local image of that name exists and may serve (pull behaviour `default`).
-    pub local_serves: bool,
+    /// The local image of that name, where there is one that may serve (pull behaviour `default`).
+    pub local: Option<ImageDigest>,
 }
 
 /// What creating a container gave.

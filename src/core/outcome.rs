@@ -89,7 +89,7 @@ impl Task {
     fn resolved(&mut self, name: &str, result: Result<ResolvedImage, PullFailure>, rules: &Rules, now: Now) {
         match result {
             Ok(image) => self.learn(name, ContainerStatus::ManifestPulled, |c| c.digest = image.digest),
-            Err(failure) => self.pull_failed(name, failure, ContainerStatus::ManifestPulled, rules, now),
+            Err(failure) => self.pull_failed(name, failure, rules, now),
         }
     }
 
@@ -97,25 +97,18 @@ impl Task {
         self.progress.pull_stopped_at = Some(now.wall);
         match result {
             Ok(id) => self.learn(name, ContainerStatus::Pulled, |c| c.image_id = Some(id)),
-            Err(failure) => self.pull_failed(name, failure, ContainerStatus::Pulled, rules, now),
+            Err(failure) => self.pull_failed(name, failure, rules, now),
         }
     }
 
-    /// A pull that failed: a local image may serve, else the container has stopped.
-    fn pull_failed(
-        &mut self,
-        name: &str,
-        failure: PullFailure,
-        next: ContainerStatus,
-        rules: &Rules,
-        now: Now,
-    ) {
-        if failure.local_serves && !rules.pull_failure_stops_task {
-            self.learn(name, next, |_| {});
-            return;
-        }
+    /// A look-up or pull that failed: a local image may serve, else the container has stopped.
+    fn pull_failed(&mut self, name: &str, failure: PullFailure, rules: &Rules, now: Now) {
         self.progress.pull_started_at.get_or_insert(now.wall);
         self.progress.pull_stopped_at = Some(now.wall);
+        if let Some(local) = failure.local.filter(|_| !rules.pull_failure_stops_task) {
+            self.learn(name, ContainerStatus::Pulled, |c| c.image_id = Some(local));
+            return;
+        }
         self.container_stopped(name, Some(failure.reason), now);
         if rules.pull_failure_stops_task {
             self.progress.desired = DesiredStatus::Stopped;

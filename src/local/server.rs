@@ -24,7 +24,9 @@ use tokio::task::JoinSet;
 /// The largest request body.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 const MAX_CONNECTIONS: usize = 256;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Also how long an idle connection is kept: longer than the 90 s of the agent's own pool, so that it
+/// is never closed under a request that is just being sent.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(100);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
 

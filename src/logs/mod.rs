@@ -1,17 +1,21 @@
-//! Containers' logs: the small program that writes them (one process a container, started by the
-//! shim), and the reader of what it wrote.
+//! The logs of containers: what the small logger program does that the shim starts for each
+//! container (`src/bin/ecsd-logger.rs`), and reading its files back.
 //!
 //! ```text
-//!   container ─stdout─> pipe (fd 3) ─┐
-//!             ─stderr─> pipe (fd 4) ─┴─> ecsd-logger ─> <id>-json.log, .1, .2 ... ─> reader
-//!                                          └─ fd 5: closed when it is ready
+//!   container stdout ─ pipe ─> fd 3 ┐  ecsd-logger   ┌> <path>, <path>.1 ... (json-file)
+//!   container stderr ─ pipe ─> fd 4 ┴─ LineSplitter ─┴─ FileSink
 //! ```
 //!
-//! The writer never ends before both pipes have: a container whose log can't be written goes on, and
-//! what was lost is counted. It uses no runtime and little memory; nothing of the agent is linked in
-//! but this module.
+//! Owns the record format, the rotation and the logger's configuration file. The logger outlives
+//! the agent and containerd, and never ends before its container; nothing here knows tokio, so
+//! that the program stays small.
 
+pub mod config;
+pub mod logger;
 pub mod reader;
 pub mod record;
-pub mod rotate;
-pub mod writer;
+pub mod sink;
+pub mod splitter;
+
+pub use config::{LoggerConfig, logger_uri};
+pub use record::{LogLine, LogStream};

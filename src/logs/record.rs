@@ -1,70 +1,77 @@
-//! Docker's json-file format: one JSON object a line.
+//! Docker's json-file record: one JSON object a line, `{"log":"text\n","stream":"stdout","time":
+//! "2026-01-02T03:04:05.000000006Z"}`. Other programs read these files, so fields and their order
+//! are fixed. A text without a newline at its end goes on in the next record of its stream.
 
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Which of a container's two streams.
+/// The most bytes of a line in one record (spec/task-engine.md 7.2).
+pub const RECORD_MAX: usize = 16 * 1024;
+
+/// Which output of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stream {
+pub enum LogStream {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
 }
 
-/// One line of a log file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine<'a> {
-    /// The text; without its newline where a longer line was cut here.
-    #[serde(borrow)]
-    pub log: Cow<'a, str>,
-    /// The stream.
-    pub stream: Stream,
-    /// RFC 3339 with nanoseconds.
-    #[serde(borrow)]
-    pub time: Cow<'a, str>,
+/// One record as it is written.
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    log: &'a str,
+    stream: LogStream,
+    time: &'a str,
 }
 
-/// Docker cuts lines at that many bytes.
-pub const LONGEST: usize = 16 * 1024;
-
-/// Cuts what a pipe gave into records: whole lines, and parts of lines that are too long.
-#[derive(Debug, Default)]
-pub struct Lines {
-    kept: Vec<u8>,
+/// One record as it is read; others' records may hold more.
+#[derive(Debug, Deserialize)]
+struct Read {
+    log: String,
+    stream: LogStream,
+    time: String,
 }
 
-impl Lines {
-    /// Takes bytes, and hands on every record that is complete now.
-    pub fn push(&mut self, mut bytes: &[u8], mut record: impl FnMut(&[u8])) {
-        while !bytes.is_empty() {
-            let room = LONGEST - self.kept.len();
-            let window = bytes.get(..room.min(bytes.len())).unwrap_or(bytes);
-            let (take, complete) = match window.iter().position(|b| *b == b'\n') {
-                Some(newline) => (newline + 1, true),
-                None => (window.len(), window.len() == room),
-            };
-            let (head, rest) = bytes.split_at(take);
-            if self.kept.is_empty() && complete {
-                record(head);
-            } else {
-                self.kept.extend_from_slice(head);
-                if complete {
-                    record(&self.kept);
-                    self.kept.clear();
-                }
-            }
-            bytes = rest;
-        }
-    }
+/// One line of a container's output, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Where it came from.
+    pub stream: LogStream,
+    /// When, RFC 3339 with nanoseconds, UTC.
+    pub time: String,
+    /// With the newline where the line ended with one.
+    pub text: String,
+}
 
-    /// The stream ended: what is left is a record too.
-    pub fn finish(&mut self, mut record: impl FnMut(&[u8])) {
-        if !self.kept.is_empty() {
-            record(&self.kept);
-            self.kept.clear();
-        }
+/// Appends a record to `out`. Bytes that are no UTF-8 become U+FFFD.
+///
+/// # Errors
+/// Only those of writing to memory: none.
+pub fn encode(out: &mut Vec<u8>, stream: LogStream, time: SystemTime, line: &[u8]) -> io::Result<()> {
+    let (log, time) = (String::from_utf8_lossy(line), timestamp(time));
+    serde_json::to_writer(&mut *out, &Written { log: &log, stream, time: &time })?;
+    out.write_all(b"\n")
+}
+
+/// Reads a record back; `None` where the line is none (cut off by a crash, say).
+pub fn decode(line: &[u8]) -> Option<LogLine> {
+    let Read { log, stream, time } = serde_json::from_slice(line).ok()?;
+    Some(LogLine { stream, time, text: log })
+}
+
+/// RFC 3339 in UTC with all nine digits of nanoseconds, as Go's RFC3339Nano shows them where none
+/// is zero at the end.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    // humantime panics beyond the year 9999.
+    let since = since.min(Duration::from_secs(253_402_300_799));
+    let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + since).to_string();
+    match text.strip_suffix('Z').map(|t| t.trim_end_matches('0')) {
+        Some(short) => format!("{}Z", short.trim_end_matches('.')),
+        None => text,
     }
 }
 
@@ -72,28 +79,27 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn cut(parts: &[&[u8]]) -> Vec<Vec<u8>> {
-        let (mut lines, mut out) = (Lines::default(), Vec::new());
-        for part in parts {
-            lines.push(part, |r| out.push(r.to_vec()));
-        }
-        lines.finish(|r| out.push(r.to_vec()));
-        out
+    fn at(nanos: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(nanos)
     }
 
     #[test]
-    fn lines_are_kept_whole_across_reads() {
-        assert_eq!(cut(&[b"a", b"b\nc\n\nd"]), [&b"ab\n"[..], b"c\n", b"\n", b"d"]);
+    fn a_record_is_dockers_to_the_byte() {
+        let mut out = Vec::new();
+        encode(&mut out, LogStream::Stdout, at(1_700_000_000_000_000_006), b"a \"b\" \t\xff\n").unwrap();
+        let expected = "{\"log\":\"a \\\"b\\\" \\t\u{fffd}\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.000000006Z\"}\n";
+        assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
+        let back = decode(&out).unwrap();
+        assert_eq!((back.stream, back.text.as_str()), (LogStream::Stdout, "a \"b\" \t\u{fffd}\n"));
+        assert_eq!(decode(b"{\"log\":\"cut"), None);
+        assert_eq!(decode(b""), None);
     }
 
     #[test]
-    fn long_lines_are_cut_and_nothing_is_lost() {
-        let long = [vec![b'x'; LONGEST * 2 + 5], b"\n".to_vec()].concat();
-        for step in [1, 7, 4096, LONGEST, LONGEST + 1, long.len()] {
-            let parts: Vec<&[u8]> = long.chunks(step).collect();
-            let records = cut(&parts);
-            assert_eq!(records.concat(), long, "{step}");
-            assert_eq!(records.iter().map(Vec::len).collect::<Vec<_>>(), [LONGEST, LONGEST, 6], "{step}");
-        }
+    fn times_drop_their_last_zeros_as_go_does() {
+        assert_eq!(timestamp(at(1_700_000_000_500_000_000)), "2023-11-14T22:13:20.5Z");
+        assert_eq!(timestamp(at(1_700_000_000_000_000_000)), "2023-11-14T22:13:20Z");
+        assert_eq!(timestamp(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        assert!(timestamp(at(u64::MAX)).ends_with('Z'));
     }
 }

@@ -38,9 +38,6 @@ pub struct ContainerProgress {
     pub known: ContainerStatus,
     /// The greatest status that the control plane has acknowledged.
     pub sent: ContainerStatus,
-    /// The runtime may hold something of it: set, and stored, before the first call that makes
-    /// anything; cleared when everything was removed.
-    pub touched: bool,
     /// Digest that the registry gave for its tag.
     pub digest: Option<ImageDigest>,
     /// Digest of the image's configuration (Docker's image id).

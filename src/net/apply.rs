@@ -196,16 +196,16 @@ impl HostNetwork {
         errors.extend(lock(&self.table).replace(ports).err());
         let veths: BTreeSet<String> = keys.iter().map(veth_name).collect();
         let pins: BTreeSet<String> = keys.iter().map(pin_name).collect();
-        // Not in the head of the match: the lock would be held through its arms, which take it again.
-        let on_bridge = link::veths_on(&mut lock(&self.links), self.bridge);
-        match on_bridge {
+        let mut links = lock(&self.links);
+        match link::veths_on(&mut links, self.bridge) {
             Ok(found) => {
                 for name in found.iter().filter(|n| !veths.contains(*n)) {
-                    errors.extend(link::remove(&mut lock(&self.links), name).err());
+                    errors.extend(link::remove(&mut links, name).err());
                 }
             }
             Err(error) => errors.push(error),
         }
+        drop(links);
         for name in pin::list(&self.directory)?.iter().filter(|n| !pins.contains(*n)) {
             errors.extend(pin::remove(&self.directory.join(name)).err());
         }

@@ -53,17 +53,18 @@ fn hold(port: u16, protocol: Protocol, taken: &mut Vec<OwnedFd>) -> Result<(), E
 }
 
 /// Bound and, for TCP, listening. SO_REUSEADDR passes by the remains of closed connections
-/// (TIME_WAIT) when binding; it is taken back at once, because between two sockets that both have
+/// (TIME_WAIT); it is taken back at once, because between two sockets that both have
 /// it the kernel sees no conflict.
 fn hold_v4(port: u16, protocol: Protocol) -> Result<OwnedFd, Errno> {
     let fd = open(AddressFamily::Inet, protocol)?;
     let reuse = protocol == Protocol::Tcp;
     setsockopt(&fd, sockopt::ReuseAddr, &reuse)?;
     bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
-    setsockopt(&fd, sockopt::ReuseAddr, &false)?;
     if protocol == Protocol::Tcp {
+        // Checks for conflicts once more.
         listen(&fd, Backlog::new(1)?)?;
     }
+    setsockopt(&fd, sockopt::ReuseAddr, &false)?;
     Ok(fd)
 }
 

@@ -6,7 +6,8 @@ use super::netlink::{Netlink, Request, flags};
 use super::plan::{Subnet, VETH_PREFIX, mac_address};
 use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -14,8 +15,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::packet_core::Parseable;
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
-    RouteMessageBuilder,
+    AddressMessageBuilder, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
 use std::fs::File;
 use std::io;
@@ -122,7 +122,7 @@ pub(super) fn make_veth(
         .address(mac_address(address).to_vec())
         .setns_by_fd(netns.as_raw_fd())
         .build(); // not up: its other end does not exist before it does
-    let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(netlink_packet_route::link::InfoKind::Veth)
+    let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
         .build();
@@ -132,9 +132,12 @@ pub(super) fn make_veth(
     )])]);
     let near =
         LinkUnspec::new_with_name(name).controller(bridge).append_extra_attribute(no_ipv6).up().build();
-    // A container that asks for its own mapped port: where br_netfilter is loaded (as by Docker), the
-    // packet is translated on the bridge and must leave by the port it came from.
-    let hairpin = LinkMessageBuilder::<LinkBridgePort>::default().name(name).hairpin(true).build();
+    // Where br_netfilter is on, a container that asks for its own mapped port is answered on the
+    // bridge itself, out of the port that it came in.
+    let hairpin = LinkUnspec::new_with_name(name)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .build();
     let requests = [
         Request::route(&RouteNetlinkMessage::NewLink(pair), flags::ACK | flags::CREATE | flags::EXCL),
         Request::route(&RouteNetlinkMessage::SetLink(near), flags::ACK),

@@ -16,11 +16,12 @@
 //! `restore`.
 //!
 //! `plan` and `ruleset` say what there shall be, `apply` makes it so: `link` and `netlink` for links,
-//! `pin` for namespaces, `nft` for rules, `hold` for ports, `allocate` for who has what.
+//! `pin` for namespaces, `nft` and `flows` for rules, `hold` for ports, `allocate` for who has what.
 
 mod allocate;
 mod apply;
 mod error;
+mod flows;
 mod hold;
 mod link;
 mod netlink;

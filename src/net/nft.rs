@@ -4,6 +4,7 @@
 //! Owns the wanted content of the port map. Every method blocks.
 
 use super::error::NetError;
+use super::flows::forget_udp;
 use super::netlink::{Netlink, Request, flags, messages};
 use super::plan::PortMap;
 use super::ruleset::{PORT_MAP, RulesetPlan};
@@ -88,10 +89,12 @@ impl Table {
             return Ok(());
         }
         match self.change(NEW_ELEMENT, ports) {
-            Ok(()) => Ok(()),
+            Ok(()) => {}
             // ENOENT: wiped. EBUSY: a left-over element maps the port elsewhere.
-            Err(_) => self.assert(),
+            Err(_) => self.assert()?,
         }
+        self.forget_flows(ports);
+        Ok(())
     }
 
     /// Unmaps ports. What is not mapped is none to be unmapped.
@@ -101,8 +104,17 @@ impl Table {
             return Ok(());
         }
         match self.change(DELETE_ELEMENT, ports) {
-            Ok(()) => Ok(()),
-            Err(_) => self.assert(),
+            Ok(()) => {}
+            Err(_) => self.assert()?,
+        }
+        self.forget_flows(ports);
+        Ok(())
+    }
+
+    /// A kernel without connection tracking over netlink can't; mapping ports works all the same.
+    fn forget_flows(&mut self, ports: &PortMap) {
+        if let Err(error) = forget_udp(&mut self.netlink, &udp(ports)) {
+            tracing::warn!(error = error.chain(), "UDP clients may reach a former container for a while");
         }
     }
 
@@ -191,6 +203,11 @@ impl Table {
     }
 }
 
+/// The UDP ports among these.
+fn udp(ports: &PortMap) -> BTreeSet<u16> {
+    ports.keys().filter(|(protocol, _)| *protocol == Protocol::Udp).map(|(_, port)| *port).collect()
+}
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -209,7 +226,7 @@ fn kind(message: u8) -> u16 {
 }
 
 /// `struct nfgenmsg`.
-fn header(family: u8, resource: u16) -> Vec<u8> {
+pub(super) fn header(family: u8, resource: u16) -> Vec<u8> {
     let [high, low] = resource.to_be_bytes();
     vec![family, 0, high, low]
 }
@@ -225,7 +242,7 @@ fn name(text: &str) -> Vec<u8> {
 }
 
 /// One attribute, padded. Values are ours and short; one that could not be said is cut.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     let mut bytes = Vec::with_capacity(usize::from(length).next_multiple_of(4));
     bytes.extend(length.to_ne_bytes());
@@ -236,7 +253,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// The attributes in a run of bytes, without their flags. Ends at the first that is cut short.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [a, b, c, d, ..] = *bytes else { return None };
         let length = usize::from(u16::from_ne_bytes([a, b]));

@@ -54,6 +54,13 @@ impl RulesetPlan {
                 ],
             ),
             (
+                // Routing a hairpin back where it came from, the kernel would tell the container of
+                // a shorter way, past the port map.
+                "redirects",
+                "type filter hook output priority 0; policy accept;",
+                vec![format!("oifname \"{bridge}\" icmp type redirect drop")],
+            ),
+            (
                 "postrouting",
                 "type nat hook postrouting priority 100; policy accept;",
                 vec![

@@ -48,7 +48,6 @@ pub(crate) struct ProgressRecord {
 struct ContainerRecord {
     known: String,
     sent: String,
-    touched: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,7 +137,6 @@ impl From<&ContainerProgress> for ContainerRecord {
         Self {
             known: c.known.word().to_owned(),
             sent: c.sent.word().to_owned(),
-            touched: c.touched,
             digest: c.digest.as_ref().map(|d| d.as_str().to_owned()),
             image_id: c.image_id.as_ref().map(|d| d.as_str().to_owned()),
             created_at: nanos(c.created_at),
@@ -159,7 +157,6 @@ impl TryFrom<ContainerRecord> for ContainerProgress {
         Ok(Self {
             known: status(&c.known)?,
             sent: status(&c.sent)?,
-            touched: c.touched,
             digest: digest(c.digest)?,
             image_id: digest(c.image_id)?,
             created_at: c.created_at.map(Wall),
@@ -238,7 +235,6 @@ pub(crate) mod tests {
         let container = ContainerProgress {
             known: ContainerStatus::Stopped,
             sent: ContainerStatus::Running,
-            touched: true,
             digest: digest.clone(),
             image_id: digest,
             created_at: Some(Wall(3)),

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub const NAMESPACE: &str = "ecs";
 pub const IMAGE: &str = "example.com/tiny:1";
 
 /// A containerd of one's own, with everything of it below one temporary directory. Dropping it
@@ -23,6 +22,8 @@ pub const IMAGE: &str = "example.com/tiny:1";
 pub struct PrivateContainerd {
     pub dir: PathBuf,
     pub socket: PathBuf,
+    /// Of its own: runc's state lies below /run/containerd/runc/<namespace>, whatever containerd.
+    pub namespace: String,
     bin_dir: Option<PathBuf>,
     child: Child,
 }
@@ -31,7 +32,7 @@ impl PrivateContainerd {
     pub fn start(bin_dir: Option<&Path>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ecsd-c{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let dir = std::env::temp_dir().join(name);
+        let dir = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&dir).unwrap();
         let socket = dir.join("c.sock");
         let d = dir.display();
@@ -44,7 +45,7 @@ impl PrivateContainerd {
         std::fs::write(dir.join("config.toml"), config).unwrap();
         let bin_dir = bin_dir.map(Path::to_owned);
         let child = spawn(&dir, bin_dir.as_deref());
-        let started = Self { dir, socket, bin_dir, child };
+        let started = Self { dir, socket, namespace: name, bin_dir, child };
         started.wait_until_up();
         started
     }
@@ -65,7 +66,7 @@ impl PrivateContainerd {
         let out = Command::new("ctr")
             .arg("-a")
             .arg(&self.socket)
-            .args(["-n", NAMESPACE])
+            .args(["-n", &self.namespace])
             .args(args)
             .output()
             .unwrap();
@@ -89,6 +90,21 @@ impl PrivateContainerd {
         found
     }
 
+    /// Ends the daemon, its shims and what runs under them: where a test failed, something does.
+    pub fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let kill = |pid: i32| {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        };
+        for shim in self.shims() {
+            let children =
+                std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
+            children.split_whitespace().filter_map(|child| child.parse().ok()).for_each(kill);
+            kill(shim);
+        }
+    }
+
     fn wait_until_up(&self) {
         let end = Instant::now() + Duration::from_secs(20);
         while !Command::new("ctr")
@@ -108,24 +124,15 @@ impl PrivateContainerd {
 
 impl Drop for PrivateContainerd {
     fn drop(&mut self) {
-        for pid in self.shims() {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            let children =
-                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            for child in children.split_whitespace().filter_map(|c| c.parse().ok()) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::SIGKILL);
-            }
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = self.dir.to_str().unwrap().to_owned();
+        let below = format!("{}/", self.dir.display());
         for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|p| p.starts_with(&below))
         {
             let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
         }
         let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = std::fs::remove_dir_all(Path::new("/run/containerd/runc").join(&self.namespace));
     }
 }
 
@@ -190,7 +197,7 @@ pub fn import_image(daemon: &PrivateContainerd) -> OneImage {
         ]),
         layer(&[
             ("etc/", 0o755, 0, b""),
-            ("etc/passwd", 0o644, 0, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/home/web:/bin/sh\n"),
+            ("etc/passwd", 0o644, 0, b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/srv/web:/bin/sh\n"),
             ("etc/group", 0o644, 0, b"root:x:0:root\nwheel:x:10:root\nwww:x:34:\naudio:x:63:web\n"),
             ("data/", 0o755, 33, b""),
             ("data/seed", 0o600, 33, b"from the image\n"),
@@ -283,6 +290,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        self.daemon.end();
         // runc makes the parents of a cgroup in every hierarchy, and leaves them.
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             remove_cgroup(&hierarchy.path().join(self.cgroup.trim_start_matches('/')));
@@ -291,16 +299,25 @@ impl Drop for Bench {
 }
 
 fn remove_cgroup(path: &Path) {
+    if !path.exists() {
+        return;
+    }
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove_cgroup(&entry.path());
         }
     }
-    let _ = std::fs::remove_dir(path);
+    // What was just killed is still on its way out; where it all was released, once is enough.
+    for _ in 0..50 {
+        if std::fs::remove_dir(path).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn service(daemon: &PrivateContainerd, image: UnpackedImageInfo) -> Arc<ContainerService> {
-    let connection = Connection::new(&daemon.socket, NAMESPACE).unwrap();
+    let connection = Connection::new(&daemon.socket, &daemon.namespace).unwrap();
     let options = ContainerOptions {
         snapshotter: "overlayfs".into(),
         runtime: "io.containerd.runc.v2".into(),

@@ -75,7 +75,7 @@ fn container(
     depends: &[(&str, DependencyCondition)],
     port: u16,
 ) -> ContainerSpec {
-    let ports = (port != 0).then(|| PortMapping {
+    let ports = (port != 0).then_some(PortMapping {
         container: PortRange { first: 80, count: 1, is_range: false },
         host_port: port,
         protocol: Protocol::Tcp,
@@ -308,9 +308,9 @@ impl World {
 
     fn failure(&mut self, action: &Action) -> Outcome {
         let reason = StopReason::new("Failed", "as the test wished");
-        let pull = PullFailure { reason: reason.clone(), local_serves: false };
+        let pull = PullFailure { reason: reason.clone(), local: None };
         match action {
-            Action::Resolve { .. } => Outcome::Resolved(Err(PullFailure { local_serves: true, ..pull })),
+            Action::Resolve { .. } => Outcome::Resolved(Err(PullFailure { local: digest(), ..pull })),
             Action::Pull { .. } => Outcome::Pulled(Err(pull)),
             Action::PrepareTask { .. } => Outcome::TaskPrepared(Err(reason)),
             Action::Create { .. } => Outcome::Created(Err(reason)),

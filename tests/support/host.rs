@@ -111,7 +111,7 @@ impl Host {
     /// The cgroup root of this host's tasks.
     pub fn cgroup_root(&self) -> String {
         let name = self.dir.path().file_name().unwrap().to_string_lossy().into_owned();
-        format!("{name}-cg")
+        name.replace('-', "_")
     }
 
     /// Starts the agent and waits until it is connected.
@@ -275,6 +275,8 @@ impl Drop for Host {
         roots.iter().for_each(|root| remove_cgroup(root));
         forget_in_runc(&self.cgroup_root());
         unpin(&self.dir.path().join("run"));
+        let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
+        let _ = ecsd::cgroup::CgroupService::new(options).map(|cgroups| cgroups.remove_root());
     }
 }
 

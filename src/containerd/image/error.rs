@@ -91,7 +91,8 @@ impl RegistryError {
     /// Whether trying again can help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } | Self::Short { .. } => true,
+            Self::Connect { source, .. } => !refuses_certificate(source),
+            Self::Broken { .. } | Self::Timeout { .. } | Self::Short { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || status.as_u16() == 429,
             Self::Answer { .. } | Self::Setup { .. } => false,
         }
@@ -242,6 +243,22 @@ impl PullError {
         let shown: String = image.chars().take(256).collect();
         StopReason::new("CannotPullContainerError", format!("image {shown}: {}", chain(self)))
     }
+}
+
+/// Whether the other side's certificate is the trouble: it will be the same the next time.
+fn refuses_certificate(error: &(dyn Error + 'static)) -> bool {
+    let is_that = |e: &rustls::Error| matches!(e, rustls::Error::InvalidCertificate(_));
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        // An io::Error does not name what it wraps as its source.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let wrapped = wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if wrapped.or_else(|| cause.downcast_ref::<rustls::Error>()).is_some_and(is_that) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error and all that caused it, in one line.

@@ -48,7 +48,7 @@ fn extra_hosts(text: &mut String, settings: &ContainerSettings) {
 /// must be read instead.
 pub fn is_stub(host: &str) -> bool {
     let mut servers = nameservers(host).peekable();
-    servers.peek().is_some() && servers.all(|server| is_loopback(server))
+    servers.peek().is_some() && servers.all(is_loopback)
 }
 
 /// /etc/resolv.conf. In a network of its own a container can't reach the host's loopback

@@ -58,8 +58,9 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     let mut all = Vec::new();
     for default in defaults(input)? {
         let target = default.destination().to_string_lossy().into_owned();
-        let hidden = own.iter().any(|(taken, _)| *taken == target);
-        if !hidden && !(dev_is_taken && target.starts_with("/dev/")) {
+        let taken = own.iter().any(|(taken, _)| *taken == target);
+        let hidden = dev_is_taken && target.starts_with("/dev/");
+        if !taken && !hidden {
             all.push(default);
         }
     }

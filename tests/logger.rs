@@ -1,0 +1,206 @@
+//! The logger program as the containerd shim runs it: pipes on fds 3, 4 and 5.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use ecsd::logs::reader::{Follower, read};
+use ecsd::logs::{LogStream, LoggerConfig};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(10);
+
+/// A running logger and the container's ends of its pipes.
+struct Logger {
+    child: Child,
+    stdout: Option<PipeWriter>,
+    stderr: Option<PipeWriter>,
+    ready: PipeReader,
+    directory: PathBuf,
+}
+
+impl Logger {
+    /// Starts the program in a directory of its own, with `config` in its configuration file.
+    fn start(name: &str, config: impl FnOnce(PathBuf) -> String) -> Self {
+        let directory = std::env::temp_dir().join(format!("ecsd-logger-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(directory.join("log")).unwrap();
+        fs::write(directory.join("config"), config(directory.join("log/out.log"))).unwrap();
+        // The shell moves the pipes where the shim would have them.
+        let ((out, stdout), (err, stderr), (ready, said)) =
+            (pipe().unwrap(), pipe().unwrap(), pipe().unwrap());
+        let script = "exec 3<&0 4<&1 5>&2 0</dev/null 1>/dev/null 2>\"$0/complaints\"; exec \"$1\" --x y --config \"$0/config\"";
+        let child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .arg(&directory)
+            .arg(env!("CARGO_BIN_EXE_ecsd-logger"))
+            .env("CONTAINER_ID", "c1")
+            .stdin(out)
+            .stdout(err)
+            .stderr(said)
+            .spawn()
+            .unwrap();
+        Self { child, stdout: Some(stdout), stderr: Some(stderr), ready, directory }
+    }
+
+    fn json_file(name: &str, max_size: Option<u64>, max_files: u32) -> Self {
+        Self::start(name, |path| {
+            serde_json::to_string(&LoggerConfig::JsonFile { path, max_size, max_files }).unwrap()
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("log/out.log")
+    }
+
+    fn say(&mut self, text: impl AsRef<[u8]>) {
+        self.stdout.as_ref().unwrap().write_all(text.as_ref()).unwrap();
+    }
+
+    fn complain(&mut self, text: &str) {
+        self.stderr.as_ref().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The byte and the end of the ready pipe.
+    fn wait_ready(&mut self) {
+        let mut said = Vec::new();
+        self.ready.read_to_end(&mut said).unwrap();
+        assert_eq!(said, [0]);
+    }
+
+    /// The container ends; so does the logger.
+    fn finish(mut self) -> Vec<(LogStream, String)> {
+        (self.stdout, self.stderr) = (None, None);
+        assert!(self.child.wait().unwrap().success());
+        let lines = read(&self.path()).unwrap().map(|l| (l.stream, l.text)).collect();
+        fs::remove_dir_all(&self.directory).unwrap();
+        lines
+    }
+}
+
+#[test]
+fn both_streams_are_written_and_the_last_words_too() {
+    let mut logger = Logger::json_file("both", None, 1);
+    logger.wait_ready();
+    logger.say("one\ntwo\npart");
+    logger.complain("oops\n");
+    // The shim's SIGTERM at the deletion of the task, before the pipes are empty.
+    kill(Pid::from_raw(logger.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    logger.say("ial\nno newline");
+    let (path, directory) = (logger.path(), logger.directory.clone());
+    (logger.stdout, logger.stderr) = (None, None);
+    assert!(logger.child.wait().unwrap().success());
+    let raw = fs::read_to_string(&path).unwrap();
+    let first = raw.lines().find(|l| l.contains("one")).unwrap();
+    assert!(first.starts_with("{\"log\":\"one\\n\",\"stream\":\"stdout\",\"time\":\"2"), "{first}");
+    assert!(first.ends_with("Z\"}"), "{first}");
+    let lines: Vec<_> = read(&path).unwrap().collect();
+    let out: Vec<_> =
+        lines.iter().filter(|l| l.stream == LogStream::Stdout).map(|l| l.text.as_str()).collect();
+    assert_eq!(out, ["one\n", "two\n", "partial\n", "no newline"]);
+    assert_eq!(lines.iter().filter(|l| l.stream == LogStream::Stderr).count(), 1);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn long_lines_and_bytes_that_are_no_text_are_kept_whole() {
+    let mut logger = Logger::json_file("long", None, 1);
+    let long = "x".repeat(40_000);
+    logger.say(format!("{long}\n"));
+    logger.say(b"a\xff\x00b\n");
+    let lines = logger.finish();
+    assert_eq!(lines.iter().map(|l| l.1.len()).collect::<Vec<_>>()[..3], [16384, 16384, 7233]);
+    assert_eq!(lines[..3].iter().map(|l| l.1.as_str()).collect::<String>(), format!("{long}\n"));
+    assert_eq!(lines[3].1, "a\u{fffd}\0b\n");
+}
+
+#[test]
+fn files_are_rotated_and_read_back_in_order() {
+    let mut logger = Logger::json_file("rotate", Some(300), 3);
+    for number in 0..40 {
+        logger.say(format!("line {number}\n"));
+    }
+    let directory = logger.directory.clone();
+    let path = logger.path();
+    (logger.stdout, logger.stderr) = (None, None);
+    logger.child.wait().unwrap();
+    let mut names: Vec<_> = fs::read_dir(directory.join("log"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["out.log", "out.log.1", "out.log.2"]);
+    let lines: Vec<String> = read(&path).unwrap().map(|l| l.text).collect();
+    let expected: Vec<String> = (40 - lines.len()..40).map(|n| format!("line {n}\n")).collect();
+    assert!(lines.len() >= 9, "{lines:?}");
+    assert_eq!(lines, expected);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn one_file_alone_is_emptied_when_it_is_full() {
+    let mut logger = Logger::json_file("single", Some(200), 1);
+    for number in 0..10 {
+        logger.say(format!("line {number}\n"));
+    }
+    let lines = logger.finish();
+    assert!(lines.len() <= 4 && lines.last().unwrap().1 == "line 9\n", "{lines:?}");
+}
+
+#[test]
+fn a_full_disk_drops_lines_and_counts_them() {
+    let mut logger = Logger::start("full", |path| {
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        serde_json::to_string(&LoggerConfig::JsonFile { path, max_size: None, max_files: 1 }).unwrap()
+    });
+    logger.wait_ready();
+    for _ in 0..50 {
+        logger.say("y".repeat(10_000) + "\n");
+    }
+    assert!(logger.child.try_wait().unwrap().is_none(), "it goes on");
+    (logger.stdout, logger.stderr) = (None, None);
+    assert!(logger.child.wait().unwrap().success());
+    fs::remove_dir_all(&logger.directory).unwrap();
+}
+
+#[test]
+fn without_a_usable_configuration_the_pipes_are_drained() {
+    for (name, text) in
+        [("none", r#"{"driver":"none"}"#), ("bad", "{"), ("unknown", r#"{"driver":"awslogs"}"#)]
+    {
+        let mut logger = Logger::start(name, |_| text.to_owned());
+        logger.wait_ready();
+        for _ in 0..50 {
+            logger.say("z".repeat(10_000) + "\n"); // more than a pipe holds
+        }
+        let complaints = logger.directory.join("complaints");
+        (logger.stdout, logger.stderr) = (None, None);
+        assert!(logger.child.wait().unwrap().success());
+        let said = fs::read_to_string(complaints).unwrap();
+        assert_eq!(said.contains("ecsd-logger c1: logger configuration"), name != "none", "{said}");
+        assert!(!logger.path().exists());
+        fs::remove_dir_all(&logger.directory).unwrap();
+    }
+}
+
+#[test]
+fn a_follower_sees_every_line_across_rotations() {
+    let mut logger = Logger::json_file("follow", Some(2000), 4);
+    let mut follower = Follower::new(&logger.path()).unwrap();
+    let mut seen = Vec::new();
+    for number in 0..200 {
+        logger.say(format!("line {number}\n"));
+        let begun = Instant::now();
+        while number % 10 == 9 && seen.len() <= number {
+            seen.extend(follower.next_lines(Duration::from_secs(1)).unwrap().into_iter().map(|l| l.text));
+            assert!(begun.elapsed() < LONG, "waiting for line {number}, last {:?}", seen.last());
+        }
+    }
+    let expected: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(seen, expected);
+    assert_eq!(follower.next_lines(Duration::from_millis(20)).unwrap(), []);
+    logger.finish();
+}

@@ -34,11 +34,15 @@ use prost_types::{Any, FieldMask};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tonic::Code;
 
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 /// containerd's limit on key and value of a label together.
 const LONGEST_LABEL: usize = 4096;
+/// Pauses between tries to make a process, where it is not the runtime that refuses.
+const BETWEEN_TRIES: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 /// Signal where neither task definition nor image names one.
 const SIGTERM: u32 = 15;
 
@@ -305,23 +309,39 @@ impl ContainerService {
         };
         let _guard = self.groups.creating(&task).await;
         self.events.forget(&plan.id);
-        match self.tasks().create(self.connection.request(request)).await {
-            Ok(_) => {}
-            Err(status) if status.code() == Code::AlreadyExists => {}
-            Err(status) => return Err(not_created(&status)),
+        // What an earlier life of the agent had asked for is still being taken down by containerd,
+        // under the same id: for a moment its directory comes and goes below the new process.
+        let mut pauses = BETWEEN_TRIES.iter();
+        loop {
+            let status = match self.tasks().create(self.connection.request(request.clone())).await {
+                Ok(_) => break,
+                Err(status) => status,
+            };
+            let exists = status.code() == Code::AlreadyExists;
+            if exists && matches!(self.process(&plan.id).await, Ok(Some(_))) {
+                break;
+            }
+            match pauses.next().filter(|_| !refused_by_runtime(&status)) {
+                Some(pause) => tokio::time::sleep(*pause).await,
+                None => return Err(not_created(&status)),
+            }
         }
         self.groups.settle(&task, &plan.id);
         Ok(())
     }
 }
 
+/// The OCI runtime itself said no: it would again.
+fn refused_by_runtime(status: &tonic::Status) -> bool {
+    let words = ["OCI runtime create failed", "unable to start container process"];
+    words.iter().any(|known| status.message().contains(known))
+}
+
 /// The OCI runtime's refusal to make the process (no such program, no permission) is what Docker
 /// reports of the start; everything else failed to be created.
 fn not_created(status: &tonic::Status) -> StopReason {
-    let words = status.message();
-    let by_runtime = ["OCI runtime create failed", "unable to start container process"];
-    match by_runtime.iter().any(|known| words.contains(known)) {
-        true => StopReason::new("CannotStartContainerError", words),
+    match refused_by_runtime(status) {
+        true => StopReason::new("CannotStartContainerError", status.message()),
         false => failure("CannotCreateContainerError", "create the process", status),
     }
 }

@@ -100,7 +100,7 @@ impl ContainerService {
     }
 
     /// The container's process; `None` where there is none.
-    async fn process(&self, id: &ContainerId) -> Result<Option<Process>, tonic::Status> {
+    pub(super) async fn process(&self, id: &ContainerId) -> Result<Option<Process>, tonic::Status> {
         let request = GetRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
         match self.tasks().get(self.connection.request(request)).await {
             Ok(answer) => Ok(answer.into_inner().process),

@@ -118,7 +118,7 @@ fn an_agent_that_is_killed_at_any_point_of_a_launch_makes_nothing_twice() {
             host.until("it is ready", |host| host.logs(arn, "main").contains("ready")).await;
             assert_eq!(starts(&host, name), 1, "{name}");
         }
-        assert_eq!(host.containerd.shims().len(), tasks.len());
+        host.until("each has one shim", |host| host.containerd.shims().len() == tasks.len()).await;
         assert_eq!((host.links().len(), host.pins().len(), host.port_map().len()), (8, 8, 8));
         for (_, arn) in &tasks {
             host.control.stop_task(arn, "test").unwrap();

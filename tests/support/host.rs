@@ -273,6 +273,7 @@ impl Drop for Host {
         let roots: Vec<PathBuf> = roots.filter(|root| root.is_dir()).collect();
         roots.iter().for_each(|root| end_processes(root));
         roots.iter().for_each(|root| remove_cgroup(root));
+        forget_in_runc(&self.cgroup_root());
         unpin(&self.dir.path().join("run"));
         let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
         let _ = ecsd::cgroup::CgroupService::new(options).map(|cgroups| cgroups.remove_root());
@@ -283,6 +284,16 @@ impl Drop for Host {
 fn unpin(directory: &Path) {
     for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
         let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Removes what runc knows of containers in a cgroup: its state is shared by all daemons of the machine.
+fn forget_in_runc(cgroup: &str) {
+    for entry in std::fs::read_dir("/run/containerd/runc/ecs").into_iter().flatten().flatten() {
+        let state = std::fs::read_to_string(entry.path().join("state.json")).unwrap_or_default();
+        if state.contains(cgroup) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -141,7 +141,17 @@ impl ContainerService {
                 self.groups.settle(&arn.id(), &ContainerId::from_recorded(&record.id));
             }
             let key = ContainerKey { task: arn.id(), name: name.clone() };
-            found.insert(key, process.map_or(Observed::Created, |process| observed(process)));
+            let id = ContainerId::from_recorded(&record.id);
+            let seen = match process {
+                Some(process) => observed(process),
+                // A list leaves out whose shim did not answer in time, so it is asked for by name. And
+                // its shim may be gone, but not what an event told of its end.
+                None => match self.process(&id).await {
+                    Ok(Some(process)) => observed(&process),
+                    _ => self.events.exit(&id).map_or(Observed::Created, Observed::Exited),
+                },
+            };
+            found.insert(key, seen);
         }
         Ok(found)
     }

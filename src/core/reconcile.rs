@@ -51,15 +51,16 @@ impl Task {
                 }
             }
             // Made but not started. Where that is not known yet, it is made again: that finds it.
-            Some(Observed::Created) => {}
-            None if known >= ContainerStatus::Created => {
+            Some(Observed::Created) if known < ContainerStatus::Running => {}
+            // It had a process and has none any more, or is not there at all.
+            Some(Observed::Created) | None if known >= ContainerStatus::Created => {
                 let reason = StopReason::new(
                     "ContainerVanishedError",
                     "the container runtime no longer knows this container; its exit code is lost",
                 );
                 self.container_stopped(name, Some(reason), now);
             }
-            None => {}
+            Some(Observed::Created) | None => {}
         }
     }
 }

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
+/// Before the runtime is asked about a process of whose end nobody told.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How many effects of a class run at once; the rest wait in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -131,10 +134,18 @@ impl Executor {
         let containers = self.ports.containers.clone();
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            // Without a process there is no end to tell: reconciling finds that out.
-            let Some(end) = containers.wait(&id).await else { return };
-            let event = Event::Exited { container, exit: end.exit, oom_killed: end.oom_killed };
-            let _ = inbox.send(Input::Event(event)).await;
+            let input = match containers.wait(&id).await {
+                Some(end) => {
+                    Input::Event(Event::Exited { container, exit: end.exit, oom_killed: end.oom_killed })
+                }
+                // Without a process there is no end to tell: what the runtime holds decides. Not at
+                // once, lest a runtime that contradicts itself keeps us busy.
+                None => {
+                    tokio::time::sleep(LOST_PAUSE).await;
+                    Input::Lost(container)
+                }
+            };
+            let _ = inbox.send(input).await;
         });
     }
 }

@@ -91,6 +91,8 @@ enum Input {
     Tasks { wanted: Vec<WantedTask>, rejected: Vec<(TaskArn, String)>, durable: oneshot::Sender<bool> },
     /// An event for the core.
     Event(Event),
+    /// A container's process is not there any more, and nobody told of its end.
+    Lost(ContainerKey),
     /// The runtime was asked what it holds.
     Listed(recover::Listing),
 }
@@ -209,6 +211,10 @@ impl Engine {
                     waiting.push(durable);
                 }
                 Input::Event(event) => self.step(event, &mut effects),
+                Input::Lost(container) => {
+                    self.watched.remove(&container);
+                    self.list();
+                }
                 Input::Listed(listing) => self.listed(listing, &mut effects),
             }
         }

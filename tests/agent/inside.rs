@@ -177,7 +177,8 @@ fn logs_are_written_in_dockers_format_and_rotated() {
         assert!(files.contains(&newest));
         for file in &files {
             let text = std::fs::read_to_string(file).unwrap();
-            assert!(text.len() <= 4096 && !text.is_empty());
+            // As under Docker, the record that fills a file is still in it.
+            assert!(text.len() <= 4096 + 200 && !text.is_empty(), "{}", text.len());
             for line in text.lines() {
                 let record: Value = serde_json::from_str(line).unwrap();
                 assert_eq!(record["stream"], "stdout");

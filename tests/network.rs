@@ -474,12 +474,14 @@ fn a_udp_client_that_never_stops_reaches_the_next_container() {
                 .unwrap_or_default()
         };
         assert_eq!(ask(), "");
+        // A datagram may be lost while the server binds; a flow that is held wrongly never gets one through.
+        let mut answer = || (0..10).map(|_| ask()).find(|text| !text.is_empty()).unwrap_or_default();
         let (attachment, _) = service.attach(&first, "a", &none()).await.unwrap();
         serve(&File::open(pin_of(&attachment)).unwrap(), "first", "0.0.0.0:53");
-        assert_eq!(ask(), format!("first {OUTSIDE}"));
+        assert_eq!(answer(), format!("first {OUTSIDE}"));
         service.detach(&first, "a").await.unwrap();
         let (attachment, _) = service.attach(&second, "b", &none()).await.unwrap();
         serve(&File::open(pin_of(&attachment)).unwrap(), "second", "0.0.0.0:53");
-        assert_eq!(ask(), format!("second {OUTSIDE}"));
+        assert_eq!(answer(), format!("second {OUTSIDE}"));
     });
 }

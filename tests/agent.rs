@@ -23,3 +23,5 @@ mod inside;
 mod network;
 #[path = "agent/scripted.rs"]
 mod scripted;
+#[path = "agent/secrets.rs"]
+mod secrets;

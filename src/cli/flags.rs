@@ -10,9 +10,9 @@ pub struct Flags {
     pub accept_insecure_certificates: bool,
     /// `-loglevel`: overrides ECS_LOGLEVEL.
     pub log_level: Option<String>,
-    /// `-loglevel-driver`: level of standard output.
+    /// `-loglevel-driver`: the same, and wins over it.
     pub log_level_driver: Option<String>,
-    /// `-loglevel-on-instance`: level of ECS_LOGFILE.
+    /// `-loglevel-on-instance`: accepted only; both sinks have one level.
     pub log_level_on_instance: Option<String>,
     /// `-version`
     pub version: bool,
@@ -54,8 +54,8 @@ pub enum FlagError {
 const FLAGS: &[(&str, Option<&str>, &str)] = &[
     ("k", None, "accept any TLS certificate of the control plane"),
     ("loglevel", Some("level"), "debug, info, warn, error, crit or none; overrides ECS_LOGLEVEL"),
-    ("loglevel-driver", Some("level"), "the same for standard output only"),
-    ("loglevel-on-instance", Some("level"), "the same for ECS_LOGFILE only"),
+    ("loglevel-driver", Some("level"), "the same; wins over -loglevel"),
+    ("loglevel-on-instance", Some("level"), "accepted; ECS_LOGFILE has the level of standard output"),
     ("ecs-attributes", None, "print the attributes this instance would register, and exit"),
     ("healthcheck", None, "ask the running agent whether it is well: exit 0 if it answers, 1 if not"),
     ("blackhole-ec2-metadata", None, "never ask the EC2 instance metadata service"),

@@ -10,7 +10,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 OUT=$PWD/target/containerd
-MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# The mirror that this machine uses for its own packages.
+MIRROR=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | grep -v security | head -1)}
 KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 # suite, and the version that was there when this was written: sid moves on.
 LINES=("trixie 1.7.24" "sid 2.1.9")
@@ -51,6 +52,7 @@ fetch() {
 
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || { skip "all" "this is not a Debian machine"; exit 0; }
 [ -e "$KEYS" ] || { skip "all" "$KEYS is missing (package debian-archive-keyring)"; exit 0; }
+[ -n "$MIRROR" ] || { skip "all" "this machine has no package lists (run apt-get update, or set DEBIAN_MIRROR)"; exit 0; }
 mkdir -p "$OUT" && touch "$OUT/versions"
 for line in "${LINES[@]}"; do
     read -r suite expected <<<"$line"

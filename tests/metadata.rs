@@ -124,7 +124,7 @@ fn snapshot() -> Snapshot {
         availability_zone: Some("us-west-2a".into()),
         availability_zone_id: Some("usw2-az1".into()),
         vpc_id: Some("vpc-0fake".into()),
-        tasks: vec![Arc::new(TaskView { spec: Arc::new(spec()), progress })],
+        tasks: vec![Arc::new(TaskView { spec: Arc::new(spec()), progress, waiting_for: None })],
     }
 }
 

@@ -6,7 +6,7 @@ use crate::containerd::{ImageLookup, UnpackedImageInfo};
 use crate::control::CredentialsStore;
 use crate::model::{CredentialsId, RoleCredentials, StopReason};
 use crate::ports::TasksView;
-use crate::tmds::{CredentialsAnswer, CredentialsLookup, Snapshot, TaskView};
+use crate::tmds::{CredentialsAnswer, CredentialsLookup, Snapshot};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -63,14 +63,11 @@ pub async fn publish_snapshots(
     loop {
         let view = tasks.borrow_and_update().clone();
         let about = instance.borrow_and_update().clone();
-        let tasks_now = view
-            .values()
-            .map(|task| Arc::new(TaskView { spec: task.spec.clone(), progress: task.progress.clone() }));
         snapshots.send_replace(Arc::new(Snapshot {
             cluster: about.cluster,
             container_instance_arn: about.arn,
             availability_zone: about.availability_zone,
-            tasks: tasks_now.collect(),
+            tasks: view.values().cloned().collect(),
             ..Snapshot::default()
         }));
         // Both only tell that there is something newer: cancel-safe.

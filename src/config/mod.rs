@@ -1,7 +1,7 @@
 //! The configuration: every variable with its type, default, limits and meaning, in one table that
 //! drives both the parsing and `docs/configuration.md` (spec/local-endpoints-config.md 3).
 //!
-//! Parsed once, before any socket is bound; pure but for [`Config::dynamic_host_ports`]. Only `app`
+//! Parsed once, before any socket is bound; pure. Only `app`
 //! and `cli` import it.
 
 mod docs;
@@ -225,17 +225,6 @@ impl Config {
             }
         }
         if fatal.is_empty() { Ok((config, warnings)) } else { Err(ConfigError(fatal)) }
-    }
-
-    /// The ports that dynamic host ports are chosen from, first and last: the configured ones, the
-    /// kernel's, or 49153 to 65535.
-    pub fn dynamic_host_ports(&self) -> (u16, u16) {
-        let kernel = || {
-            let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
-            let mut words = text.split_whitespace().map(str::parse::<u16>);
-            Some((words.next()?.ok()?, words.next()?.ok()?))
-        };
-        self.dynamic_host_port_range.or_else(kernel).unwrap_or((49153, 65535))
     }
 }
 

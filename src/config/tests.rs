@@ -35,7 +35,7 @@ fn values_are_taken() {
     assert_eq!(taken("ECS_IMAGE_PULL_BEHAVIOR", "Always").image_pull_behavior, PullBehavior::Default);
     assert_eq!(taken("ECS_IMAGE_PULL_BEHAVIOR", "once").image_pull_behavior, PullBehavior::Once);
     assert_eq!(taken("ECS_TASK_METADATA_RPS_LIMIT", "10, 20").task_metadata_rps, (10, 20));
-    assert_eq!(taken("ECS_DYNAMIC_HOST_PORT_RANGE", "100-200").dynamic_host_ports(), (100, 200));
+    assert_eq!(taken("ECS_DYNAMIC_HOST_PORT_RANGE", "100-200").dynamic_host_port_range, Some((100, 200)));
     assert_eq!(taken("ECS_DETAILED_OS_FAMILY", "").os_family, "");
     assert_eq!(taken("ECS_LOGLEVEL", "WARN").log_level, LogLevel::Warn);
     assert!(taken("AWS_EC2_METADATA_DISABLED", "True").imds_disabled);

@@ -1,9 +1,9 @@
 //! One container: what is under way for it, and what its events mean.
 
+use crate::core::Timeouts;
 use crate::core::event::{EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::Task;
-use crate::core::{Rules, Timeouts};
 use crate::model::{ContainerStatus, DesiredStatus, ExitRecord, Mono, Now, StopReason};
 use std::time::Duration;
 
@@ -134,14 +134,7 @@ impl Run {
 
 impl Task {
     /// The process of a container has ended.
-    pub(super) fn container_exited(
-        &mut self,
-        name: &str,
-        exit: ExitRecord,
-        oom_killed: bool,
-        _rules: &Rules,
-        now: Now,
-    ) {
+    pub(super) fn container_exited(&mut self, name: &str, exit: ExitRecord, oom_killed: bool, now: Now) {
         let Some(container) = self.progress.containers.get_mut(name) else { return };
         if container.known == ContainerStatus::Stopped {
             return;

@@ -2,7 +2,7 @@
 
 use crate::model::{
     ContainerAddress, ContainerKey, DesiredStatus, ExitRecord, ImageDigest, ResolvedImage, StopReason,
-    TaskArn, TaskId, TaskProgress, TaskSpec, Wall,
+    TaskArn, TaskProgress, TaskSpec, Wall,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,17 +125,4 @@ pub enum ReportOutcome {
     Accepted,
     /// The control plane will never take it; it is dropped.
     Refused,
-}
-
-/// A task that an event concerns, where it concerns one.
-impl Event {
-    /// The task this event names.
-    pub fn task(&self) -> Option<TaskId> {
-        match self {
-            Self::TaskWanted { spec, .. } | Self::TaskRestored { spec, .. } => Some(spec.id()),
-            Self::TaskRejected { arn, .. } => Some(arn.id()),
-            Self::Exited { container, .. } => Some(container.task.clone()),
-            Self::Reconciled { .. } | Self::Done { .. } | Self::Tick => None,
-        }
-    }
 }

@@ -41,9 +41,7 @@ pub use effect::{Action, Effect, EffectClass};
 pub use event::{CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome};
 pub use task::Task;
 
-use crate::model::{
-    ContainerKey, DesiredStatus, HostResources, Mono, Now, TaskArn, TaskId, TaskProgress, TaskSpec,
-};
+use crate::model::{DesiredStatus, HostResources, Mono, Now, TaskArn, TaskId, TaskProgress, TaskSpec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,9 +136,9 @@ impl State {
             Event::TaskRestored { spec, progress } => self.restored(spec, progress),
             Event::Reconciled { containers, as_of } => self.reconcile(&containers, as_of, now, &mut step),
             Event::Exited { container, exit, oom_killed } => {
-                self.with_container(&container, |rules, task, name| {
-                    task.container_exited(name, exit, oom_killed, rules, now);
-                });
+                if let Some(task) = self.tasks.get_mut(&container.task) {
+                    task.container_exited(&container.name, exit, oom_killed, now);
+                }
                 self.advance(&container.task, now, &mut step);
             }
             Event::Done { id, outcome } => self.done(id, outcome, now, &mut step),
@@ -238,15 +236,6 @@ impl State {
         let overdue = self.tasks.get(id).map(|task| task.overdue(now)).unwrap_or_default();
         for (effect, outcome) in overdue {
             self.done(effect, outcome, now, step);
-        }
-    }
-
-    /// Lets a container's task learn something.
-    fn with_container(&mut self, key: &ContainerKey, learn: impl FnOnce(&Rules, &mut Task, &str)) {
-        if let Some(task) = self.tasks.get_mut(&key.task)
-            && task.progress.containers.contains_key(&key.name)
-        {
-            learn(&self.rules, task, &key.name);
         }
     }
 

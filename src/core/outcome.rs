@@ -4,7 +4,7 @@ use crate::core::container::{Operation, Under};
 use crate::core::event::{EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::{Prepared, Removal, Task};
-use crate::core::{CreatedContainer, ReportOutcome, Rules, State, Step};
+use crate::core::{CreatedContainer, Rules, State, Step};
 use crate::model::{ContainerStatus, DesiredStatus, ImageDigest, Now, ResolvedImage, StopReason, Wall};
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ impl State {
         let Some(pending) = self.pending.remove(&id) else { return };
         let Some(task) = self.tasks.get_mut(&pending.task) else { return };
         match (outcome, pending.container) {
-            (Outcome::Reported(outcome), _) => {
-                if task.reports.finished(id, outcome, &mut task.progress) && !task.nameless {
+            // Accepted or refused, it is off the list.
+            (Outcome::Reported(_), _) => {
+                if task.reports.finished(id, &mut task.progress) && !task.nameless {
                     step.persist.insert(pending.task.clone());
                 }
             }
@@ -172,13 +173,5 @@ impl Task {
             container.known = status;
             more(container);
         }
-    }
-}
-
-/// Nothing that is left to tell depends on how it was refused.
-impl ReportOutcome {
-    /// Whether the report is off the list.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Accepted | Self::Refused)
     }
 }

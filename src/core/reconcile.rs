@@ -3,7 +3,7 @@
 
 use crate::core::event::{EffectId, Observed};
 use crate::core::task::Task;
-use crate::core::{Rules, State, Step};
+use crate::core::{State, Step};
 use crate::model::{ContainerKey, ContainerStatus, Now, StopReason, TaskId};
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl State {
             if let Some(task) = self.tasks.get_mut(&id) {
                 for container in task.spec.clone().containers.iter() {
                     let key = ContainerKey { task: id.clone(), name: container.name.clone() };
-                    task.observed(&key.name, containers.get(&key), as_of, &self.rules, now);
+                    task.observed(&key.name, containers.get(&key), as_of, now);
                 }
             }
             self.advance(&id, now, step);
@@ -31,7 +31,7 @@ impl State {
 
 impl Task {
     /// What was seen of one container; nothing may have been seen of it at all.
-    fn observed(&mut self, name: &str, seen: Option<&Observed>, as_of: EffectId, rules: &Rules, now: Now) {
+    fn observed(&mut self, name: &str, seen: Option<&Observed>, as_of: EffectId, now: Now) {
         let Some(known) = self.progress.containers.get(name).map(|c| c.known) else { return };
         let Some(run) = self.runs.get(name) else { return };
         // What was begun after the look is not judged by it, and what is under way will answer.
@@ -40,7 +40,7 @@ impl Task {
             return;
         }
         match seen {
-            Some(Observed::Exited(exit)) => self.container_exited(name, exit.clone(), false, rules, now),
+            Some(Observed::Exited(exit)) => self.container_exited(name, exit.clone(), false, now),
             Some(Observed::Running) => {
                 self.learn(name, ContainerStatus::Running, |c| {
                     c.started_at.get_or_insert(now.wall);

@@ -5,7 +5,6 @@
 //! by a ticker of 10 to 30 s. Reports of one task are sent one after another; what was acknowledged is
 //! recorded, and after a restart only what was not is told again.
 
-use crate::core::ReportOutcome;
 use crate::core::event::EffectId;
 use crate::core::plan::spread;
 use crate::model::{
@@ -119,8 +118,8 @@ impl Reports {
     }
 
     /// The report under way came to its end: what it told is recorded. False where it was another.
-    pub fn finished(&mut self, id: EffectId, outcome: ReportOutcome, progress: &mut TaskProgress) -> bool {
-        if self.under != Some(id) || !outcome.is_final() {
+    pub fn finished(&mut self, id: EffectId, progress: &mut TaskProgress) -> bool {
+        if self.under != Some(id) {
             return false;
         }
         self.under = None;

@@ -129,6 +129,8 @@ pub struct Engine {
     inbox: mpsc::Receiver<Input>,
     to_inbox: mpsc::Sender<Input>,
     views: BTreeMap<TaskId, Arc<TaskView>>,
+    /// Something in `views` was not published yet.
+    view_changed: bool,
     view: watch::Sender<TasksView>,
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
@@ -154,6 +156,7 @@ impl Engine {
             inbox,
             to_inbox: to_inbox.clone(),
             views: BTreeMap::new(),
+            view_changed: false,
             view,
             watched: BTreeSet::new(),
             listing: false,
@@ -301,7 +304,7 @@ impl Engine {
     }
 
     fn forgotten(&mut self, id: &TaskId) {
-        self.views.remove(id);
+        self.view_changed |= self.views.remove(id).is_some();
         self.times.forget(id);
         self.journal.forget(id.clone());
     }
@@ -314,12 +317,12 @@ impl Engine {
                 waiting_for: self.state.waiting_for(id),
             };
             self.views.insert(id.clone(), Arc::new(view));
+            self.view_changed = true;
         }
     }
 
     fn publish(&mut self) {
-        let changed = self.view.borrow().as_ref() != &self.views;
-        if changed {
+        if std::mem::take(&mut self.view_changed) {
             self.view.send_replace(Arc::new(self.views.clone()));
         }
     }

@@ -52,10 +52,16 @@ impl Engine {
             return;
         }
         self.listing = true;
+        self.ask(Duration::ZERO);
+    }
+
+    /// Asks after a pause; what is begun meanwhile is not judged by the answer.
+    fn ask(&self, pause: Duration) {
         let as_of = self.state.last_effect();
         let containers = self.executor.ports().containers.clone();
         let inbox = self.to_inbox.clone();
         tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
             let containers = containers.list().await;
             let _ = inbox.send(Input::Listed(Listing { containers, as_of, settled: false })).await;
         });
@@ -67,7 +73,7 @@ impl Engine {
             Ok(containers) => containers,
             Err(reason) => {
                 tracing::warn!(error = %reason, "the container runtime does not say what it holds; asked again in 1 s");
-                self.ask_again();
+                self.ask(Duration::from_secs(1));
                 return;
             }
         };
@@ -86,17 +92,6 @@ impl Engine {
         for container in running {
             self.watch(container);
         }
-    }
-
-    fn ask_again(&mut self) {
-        let inbox = self.to_inbox.clone();
-        let containers = self.executor.ports().containers.clone();
-        let as_of = self.state.last_effect();
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let containers = containers.list().await;
-            let _ = inbox.send(Input::Listed(Listing { containers, as_of, settled: false })).await;
-        });
     }
 
     /// Once after a start: removes containers that were being made when the agent ended (they are

@@ -1,6 +1,7 @@
 //! What the endpoints answer from: a read-only view of every task, replaced as a whole.
 
-use crate::model::{ContainerProgress, ContainerSpec, TaskProgress, TaskSpec};
+use crate::model::{ContainerProgress, ContainerSpec};
+pub use crate::ports::TaskView;
 use std::sync::Arc;
 
 /// All that the endpoints may tell. Cheap to publish: tasks that did not change are shared.
@@ -18,15 +19,6 @@ pub struct Snapshot {
     pub vpc_id: Option<String>,
     /// Every task that the engine knows.
     pub tasks: Vec<Arc<TaskView>>,
-}
-
-/// One task: what was asked, and how far it got.
-#[derive(Debug, Clone)]
-pub struct TaskView {
-    /// What was asked.
-    pub spec: Arc<TaskSpec>,
-    /// How far it got.
-    pub progress: TaskProgress,
 }
 
 /// One container within a snapshot.

@@ -106,6 +106,90 @@ pub struct Config {
     pub os_family: String,
     /// `AWS_EC2_METADATA_DISABLED`
     pub imds_disabled: bool,
+    /// `ECS_UPDATES_ENABLED`
+    pub updates_enabled: bool,
+    /// `ECS_UPDATE_DOWNLOAD_DIR`
+    pub update_download_dir: Option<PathBuf>,
+    /// `ECS_DISABLE_METRICS`
+    pub metrics_disabled: bool,
+    /// `ECS_POLLING_METRICS_WAIT_DURATION`, where `ECS_POLL_METRICS` asks for it; `None` samples every second.
+    pub metrics_interval: Option<Duration>,
+    /// `ECS_DISABLE_DOCKER_HEALTH_CHECK`
+    pub health_checks_disabled: bool,
+    /// `ECS_SELINUX_CAPABLE`
+    pub selinux_capable: bool,
+    /// `ECS_APPARMOR_CAPABLE`
+    pub apparmor_capable: bool,
+    /// `ECS_ENABLE_TASK_ENI`
+    pub task_eni: bool,
+    /// `ECS_ENABLE_HIGH_DENSITY_ENI`; counts only with `task_eni`.
+    pub eni_trunking: bool,
+    /// `ECS_ENABLE_TASK_IAM_ROLE`
+    pub task_iam_role: bool,
+    /// `ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`
+    pub task_iam_role_network_host: bool,
+    /// `ECS_CGROUP_CPU_PERIOD`
+    pub cgroup_cpu_period: Duration,
+    /// `ECS_TASK_PIDS_LIMIT`; 0 is no limit.
+    pub task_pids_limit: u32,
+    /// `ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2`
+    pub propagate_task_memory_limit: bool,
+    /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`
+    pub pull_dependents_upfront: bool,
+    /// `ECS_DISABLE_IMAGE_CLEANUP`
+    pub image_cleanup_disabled: bool,
+    /// `ECS_IMAGE_CLEANUP_INTERVAL`
+    pub image_cleanup_interval: Duration,
+    /// `ECS_IMAGE_MINIMUM_CLEANUP_AGE`
+    pub image_minimum_cleanup_age: Duration,
+    /// `NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE`
+    pub non_ecs_image_minimum_cleanup_age: Duration,
+    /// `ECS_NUM_IMAGES_DELETE_PER_CYCLE`
+    pub images_deleted_per_cycle: u32,
+    /// `NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE`
+    pub non_ecs_containers_deleted_per_cycle: u32,
+    /// `ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP`
+    pub untracked_image_cleanup: bool,
+    /// `ECS_EXCLUDE_UNTRACKED_IMAGE`
+    pub excluded_untracked_images: Vec<String>,
+    /// `ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM` is `ec2_instance`.
+    pub propagate_ec2_tags: bool,
+    /// `ECS_AWSVPC_BLOCK_IMDS`
+    pub awsvpc_block_imds: bool,
+    /// `ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES`
+    pub awsvpc_local_routes: Vec<String>,
+    /// `ECS_ENABLE_CONTAINER_METADATA`
+    pub container_metadata: bool,
+    /// `ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE`
+    pub awslogs_execution_role: bool,
+    /// `ECS_AUDIT_LOGFILE`; `None` where `ECS_AUDIT_LOGFILE_DISABLED`.
+    pub audit_log_file: Option<PathBuf>,
+    /// `ECS_DISABLE_TASK_METADATA_AZ`
+    pub task_metadata_az_disabled: bool,
+    /// `ECS_VOLUME_PLUGIN_CAPABILITIES`
+    pub volume_plugin_capabilities: Vec<String>,
+    /// `ECS_ENABLE_GPU_SUPPORT`
+    pub gpu_support: bool,
+    /// `ECS_EBSTA_SUPPORTED`
+    pub ebs_task_attach: bool,
+    /// `ECS_ENABLE_SPOT_INSTANCE_DRAINING`
+    pub spot_draining: bool,
+    /// `ECS_WARM_POOLS_CHECK`
+    pub warm_pools_check: bool,
+    /// `ECS_EXTERNAL`
+    pub external: bool,
+    /// `ECS_EXCLUDE_IPV6_PORTBINDING`; `None` where not said.
+    pub exclude_ipv6_port_bindings: Option<bool>,
+    /// `ECS_INSTANCE_IP_COMPATIBILITY`: true is IPv6 only, false is not; `None` looks at the default routes.
+    pub ipv6_only: Option<bool>,
+    /// `ECS_ENABLE_FIRELENS_ASYNC`
+    pub firelens_async: bool,
+    /// `ECS_ALTERNATE_CREDENTIAL_PROFILE`
+    pub alternate_credential_profile: Option<String>,
+    /// Only in the configuration file, `NoIID`: the identity document is not asked for.
+    pub no_identity_document: bool,
+    /// `ECS_LOGLEVEL_ON_INSTANCE`: of the log file; `None` is `log_level`.
+    pub log_level_on_instance: Option<LogLevel>,
     /// `ECS_CONTAINERD_ADDRESS`
     pub containerd_address: PathBuf,
     /// `ECS_CONTAINERD_NAMESPACE`
@@ -164,6 +248,48 @@ impl Default for Config {
             task_metadata_rps: (40, 60),
             os_family: "LINUX".into(),
             imds_disabled: false,
+            updates_enabled: false,
+            update_download_dir: None,
+            metrics_disabled: false,
+            metrics_interval: None,
+            health_checks_disabled: false,
+            selinux_capable: false,
+            apparmor_capable: false,
+            task_eni: false,
+            eni_trunking: true,
+            task_iam_role: false,
+            task_iam_role_network_host: false,
+            cgroup_cpu_period: Duration::from_millis(100),
+            task_pids_limit: 0,
+            propagate_task_memory_limit: false,
+            pull_dependents_upfront: false,
+            image_cleanup_disabled: false,
+            image_cleanup_interval: minute * 30,
+            image_minimum_cleanup_age: minute * 60,
+            non_ecs_image_minimum_cleanup_age: minute * 60,
+            images_deleted_per_cycle: 5,
+            non_ecs_containers_deleted_per_cycle: 5,
+            untracked_image_cleanup: false,
+            excluded_untracked_images: Vec::new(),
+            propagate_ec2_tags: false,
+            awsvpc_block_imds: false,
+            awsvpc_local_routes: Vec::new(),
+            container_metadata: false,
+            awslogs_execution_role: false,
+            audit_log_file: Some("/var/log/ecs/audit.log".into()),
+            task_metadata_az_disabled: false,
+            volume_plugin_capabilities: Vec::new(),
+            gpu_support: false,
+            ebs_task_attach: true,
+            spot_draining: false,
+            warm_pools_check: false,
+            external: false,
+            exclude_ipv6_port_bindings: None,
+            ipv6_only: None,
+            firelens_async: true,
+            alternate_credential_profile: None,
+            no_identity_document: false,
+            log_level_on_instance: None,
             containerd_address: "/run/containerd/containerd.sock".into(),
             containerd_namespace: "ecs".into(),
             containerd_snapshotter: "overlayfs".into(),

@@ -7,6 +7,7 @@ use crate::local::server;
 use crate::local::shared::{Change, Shared, now_ms};
 use crate::local::state::State;
 use crate::local::task::Task;
+use crate::local::telemetry::Telemetry;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -158,6 +159,11 @@ impl Handle {
     /// An agent is connected and takes tasks.
     pub fn has_ready_instance(&self) -> bool {
         self.shared.lock().instances.values().any(|i| i.is_ready())
+    }
+
+    /// The newest metrics, health and instance status that agents sent; nothing of stopped tasks.
+    pub fn telemetry(&self) -> Telemetry {
+        self.shared.telemetry().clone()
     }
 
     /// Ends the serving future: closes the port and all connections.

@@ -25,6 +25,7 @@ mod shape;
 mod shared;
 mod state;
 mod task;
+mod telemetry;
 mod translate;
 mod ws;
 
@@ -32,3 +33,4 @@ pub use error::ApiError;
 pub use handle::{ControlPlane, Handle, LocalError, Options};
 pub use shared::Change;
 pub use task::{Container, Task, rank};
+pub use telemetry::{Received, Telemetry};

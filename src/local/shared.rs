@@ -5,6 +5,7 @@ use crate::local::error::ApiError;
 use crate::local::instance::MAX_OUTBOX;
 use crate::local::state::State;
 use crate::local::task::Task;
+use crate::local::telemetry::Telemetry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, watch};
@@ -30,6 +31,7 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Shared {
     state: Mutex<State>,
+    telemetry: Mutex<Telemetry>,
     changes: broadcast::Sender<Change>,
     /// Time between heartbeats on ACS.
     pub heartbeat: Duration,
@@ -38,13 +40,23 @@ pub struct Shared {
 impl Shared {
     /// Around an empty state.
     pub fn new(state: State, heartbeat: Duration) -> Self {
-        Self { state: Mutex::new(state), changes: broadcast::channel(CHANGES_KEPT).0, heartbeat }
+        Self {
+            state: Mutex::new(state),
+            telemetry: Mutex::default(),
+            changes: broadcast::channel(CHANGES_KEPT).0,
+            heartbeat,
+        }
     }
 
     /// The state. A panic elsewhere left it as it was: each change is one assignment or more that make
     /// sense alone.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What agents told of themselves last. Taken after the state's lock, never before it.
+    pub fn telemetry(&self) -> MutexGuard<'_, Telemetry> {
+        self.telemetry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All changes from now on.

@@ -147,7 +147,7 @@ impl Session {
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         match self.kind {
             Kind::Acs => acs::run(socket, shared, &self.instance_arn, &self.query, stopped).await,
-            Kind::Tcs => tcs::run(socket, stopped).await,
+            Kind::Tcs => tcs::run(socket, shared, &self.instance_arn, stopped).await,
         }
     }
 }

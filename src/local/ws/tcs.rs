@@ -1,9 +1,10 @@
 //! The server side of the telemetry websocket (spec/control-plane.md 4): takes frames, each a block of
-//! signed headers, a blank line and a JSON envelope, and acknowledges them. Figures are not kept.
+//! signed headers, a blank line and a JSON envelope, keeps what they tell for
+//! [`crate::local::Handle::telemetry`] and acknowledges them.
 
 use super::{SEND_TIMEOUT, Socket};
 use crate::local::error::shortened;
-use crate::local::shared::ended;
+use crate::local::shared::{Shared, ended};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 const HEARTBEAT: Duration = Duration::from_secs(40);
 
 /// Speaks TCS until the agent goes or the control plane stops.
-pub async fn run(mut socket: Socket, mut stopped: watch::Receiver<bool>) {
+pub async fn run(mut socket: Socket, shared: &Shared, instance: &str, mut stopped: watch::Receiver<bool>) {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -24,7 +25,7 @@ pub async fn run(mut socket: Socket, mut stopped: watch::Receiver<bool>) {
             _ = ended(&mut stopped) => break,
             _ = heartbeat.tick() => Some(json!({"type": "HeartbeatMessage", "message": {"healthy": true}})),
             frame = socket.next() => match frame {
-                Some(Ok(Message::Text(text))) => Some(take(&text)),
+                Some(Ok(Message::Text(text))) => Some(take(shared, instance, &text)),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
                 Some(Ok(_)) => None,
             },
@@ -39,13 +40,14 @@ pub async fn run(mut socket: Socket, mut stopped: watch::Receiver<bool>) {
     let _ = timeout(SEND_TIMEOUT, socket.close(None)).await;
 }
 
-/// The answer to one frame.
-fn take(frame: &str) -> Value {
+/// Keeps what a frame tells; answers the answer to it.
+fn take(shared: &Shared, instance: &str, frame: &str) -> Value {
     let envelope = match parse(frame) {
         Ok(envelope) => envelope,
         Err(message) => return json!({"type": "BadRequestException", "message": {"message": message}}),
     };
-    let ack = match envelope["type"].as_str().unwrap_or_default() {
+    let kind = envelope["type"].as_str().unwrap_or_default();
+    let ack = match kind {
         "PublishMetricsRequest" => "AckPublishMetric",
         "PublishHealthRequest" => "AckPublishHealth",
         "PublishInstanceStatusRequest" => "AckPublishInstanceStatus",
@@ -54,6 +56,9 @@ fn take(frame: &str) -> Value {
             return json!({"type": "BadRequestException", "message": {"message": message}});
         }
     };
+    let state = shared.lock();
+    shared.telemetry().keep(&state, instance, kind, &envelope["message"]);
+    drop(state);
     json!({"type": ack, "message": {"message": "OK"}})
 }
 
@@ -73,6 +78,17 @@ fn parse(frame: &str) -> Result<Value, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::names::Names;
+    use crate::local::state::State;
+
+    fn answer_to(frame: &str) -> Value {
+        let names = Names { region: "r".into(), account: "000000000000".into() };
+        let shared = Shared::new(State::new(names, "local", 0), HEARTBEAT);
+        let answer = take(&shared, "instance", frame);
+        // Nothing is kept of tasks and instances that the control plane does not know.
+        assert_eq!(*shared.telemetry(), crate::local::Telemetry::default());
+        answer
+    }
 
     #[test]
     fn signed_frames_are_acknowledged() {
@@ -83,7 +99,8 @@ mod tests {
             ("PublishInstanceStatusRequest", "AckPublishInstanceStatus"),
             ("Nonsense", "BadRequestException"),
         ] {
-            let answer = take(&format!("{head}{{\"type\":\"{kind}\",\"message\":{{}}}}"));
+            let message = json!({"taskMetrics": [{"taskArn": "a"}], "tasks": 3, "statuses": []});
+            let answer = answer_to(&format!("{head}{}", json!({"type": kind, "message": message})));
             assert_eq!(answer["type"], ack);
         }
     }
@@ -95,7 +112,7 @@ mod tests {
             ("Host: h\r\n\r\n{}", "no Authorization header"),
             ("Authorization: a\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n{", "no JSON"),
         ] {
-            let answer = take(frame);
+            let answer = answer_to(frame);
             assert!(answer["message"]["message"].as_str().unwrap().contains(reason), "{answer}");
         }
     }

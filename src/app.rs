@@ -75,13 +75,14 @@ impl Failure {
 
 /// Runs the agent until it is told to end; answers its exit code.
 pub fn run(overrides: &Overrides) -> u8 {
-    let (config, warnings) = match Config::from_env(|name| std::env::var(name).ok()) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            eprintln!("ecsd: {error}");
-            return FAILED;
-        }
-    };
+    let config::LoadedConfig { config, warnings, .. } =
+        match Config::from_env(|name| std::env::var(name).ok()) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                eprintln!("ecsd: {error}");
+                return FAILED;
+            }
+        };
     let level = overrides.log_level.as_deref().and_then(crate::telemetry::LogLevel::from_word);
     let level = level.unwrap_or(config.log_level);
     if let Err(error) = crate::telemetry::init(level, config.log_file.as_deref(), config.log_format) {
@@ -120,8 +121,8 @@ pub fn run(overrides: &Overrides) -> u8 {
 /// Prints the attributes that would be registered: `name<TAB>value`.
 pub fn print_attributes() -> u8 {
     match Config::from_env(|name| std::env::var(name).ok()) {
-        Ok((config, _)) => {
-            for attribute in attributes(&capabilities(&config)) {
+        Ok(loaded) => {
+            for attribute in attributes(&capabilities(&loaded.config)) {
                 println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
             }
             DONE

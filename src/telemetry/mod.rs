@@ -45,6 +45,18 @@ impl LogLevel {
         })
     }
 
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "crit",
+            Self::None => "none",
+        }
+    }
+
     fn filter(self) -> LevelFilter {
         match self {
             Self::Debug => LevelFilter::DEBUG,
@@ -54,6 +66,18 @@ impl LogLevel {
             Self::Critical | Self::None => LevelFilter::OFF,
         }
     }
+}
+
+/// `ECS_LOG_ROLLOVER_TYPE`: when a log file is turned over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rollover {
+    /// When it is large.
+    #[default]
+    Size,
+    /// When the hour is over.
+    Hourly,
+    /// Never.
+    None,
 }
 
 /// The log can't be set up.

@@ -5,6 +5,8 @@
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
 mod acs;
+mod audit;
+mod dump;
 mod facts;
 mod glue;
 pub mod local_host;
@@ -142,6 +144,8 @@ pub fn print_attributes() -> u8 {
 async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::retry)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::retry)?;
+    // From here on it no longer ends the process.
+    let asked = signal(SignalKind::user_defined1()).map_err(Failure::retry)?;
     let ended = async {
         // Both only tell that a signal came: cancel-safe.
         tokio::select! {
@@ -151,6 +155,7 @@ async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), F
     };
     let mut agent = Agent::assemble(config, overrides).await?;
     agent.audit = log.audit();
+    agent.background.spawn(dump::serve(asked, agent.handle.view(), agent.roles.clone()));
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(agent.engine.take_loop(stopped));
     // The work ends with an error or never; the signal ends it.
@@ -394,6 +399,14 @@ impl Agent {
         let (steady, burst) = self.config.task_metadata_rps;
         let metadata =
             MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst });
+        let metadata = match self.audit.clone() {
+            Some(log) => metadata.with_audit(Arc::new(audit::Audit {
+                log,
+                tasks: self.handle.view(),
+                instance: self.instance.subscribe(),
+            })),
+            None => metadata,
+        };
         let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version());
         for (name, address, handler) in [
             (

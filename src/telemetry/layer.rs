@@ -118,6 +118,12 @@ impl Visit for Fields {
         self.add(field, Value::Json(value.to_string()));
     }
 
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let text = value.to_string();
+        // JSON has no infinity.
+        self.add(field, if value.is_finite() { Value::Json(text) } else { Value::Plain(text) });
+    }
+
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.add(field, Value::Json(value.to_string()));
     }

@@ -5,9 +5,11 @@
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
 mod acs;
+mod doctor;
 mod facts;
 mod glue;
 pub mod local_host;
+pub mod telemetry;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::config::{self, Config};
@@ -26,11 +28,12 @@ use crate::net::{NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store, StoreChange};
 use crate::store::RedbStore;
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
+use doctor::Doctor;
 use glue::Instance;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// Exit code: done.
@@ -171,6 +174,8 @@ struct Agent {
     facts: InstanceFacts,
     engine: EngineSlot,
     handle: EngineHandle,
+    cgroups: Arc<CgroupService>,
+    doctor: Arc<Doctor>,
     roles: CredentialsStore,
     instance: watch::Sender<Instance>,
     background: JoinSet<()>,
@@ -232,11 +237,13 @@ impl Agent {
         let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), image_options(&config)?);
+        let doctor = Arc::new(Doctor::new(connection.clone()));
         let cgroups = CgroupService::new(CgroupOptions {
             root: config.cgroup_root.clone(),
             ..CgroupOptions::default()
         })
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let cgroups = Arc::new(cgroups);
         let containers = Arc::new(ContainerService::new(
             connection,
             container_options(&config, cgroups.systemd_cgroup())?,
@@ -253,7 +260,7 @@ impl Agent {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
             networks: networks.clone(),
-            cgroups: Arc::new(cgroups),
+            cgroups: cgroups.clone(),
             store: store.clone(),
             reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
@@ -297,6 +304,8 @@ impl Agent {
             facts,
             engine: EngineSlot(Some(engine)),
             handle,
+            cgroups,
+            doctor,
             roles: CredentialsStore::default(),
             instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
             background,
@@ -305,6 +314,8 @@ impl Agent {
 
     /// Registers and keeps both websockets; comes back only with a failure.
     async fn serve(&mut self) -> Failure {
+        let statistics =
+            telemetry::start(&self.config, self.cgroups.clone(), self.handle.view(), &mut self.background);
         self.start_endpoints();
         let api = EcsApi::new(&self.account);
         let registered = match self.register(&api).await {
@@ -329,17 +340,22 @@ impl Agent {
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
-        let tasks = self.handle.view();
+        let doctor = self.doctor.clone();
+        self.background.spawn(async move { doctor.run().await });
+        let told = telemetry::Told { statistics, tasks: self.handle.view(), doctor: self.doctor.clone() };
+        let drop_connection = Arc::new(Notify::new());
         let context = TcsContext {
             api,
             account: self.account.clone(),
             cluster: registered.cluster,
             instance: registered.arn,
-            idle: Arc::new(move || tasks.borrow().is_empty()),
+            telemetry: Arc::new(told),
+            drop_connection: drop_connection.clone(),
             timings: TcsTimings::default(),
         };
         self.background.spawn(control::tcs::run(context));
-        acs::serve(inbox, self.handle.clone(), self.store.clone()).await;
+        let (engine, store) = (self.handle.clone(), self.store.clone());
+        acs::serve(inbox, engine, store, self.doctor.clone(), drop_connection).await;
         Failure::retry("the ACS session ended")
     }
 

@@ -47,7 +47,7 @@ pub async fn serve(
             AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
             AcsEvent::Heartbeat => doctor.ask(),
             AcsEvent::Deregistered => {
-                drop_telemetry.notify_waiters();
+                drop_telemetry.notify_one();
                 tracing::error!(
                     "this container instance was deregistered; tasks go on, nothing new is taken"
                 );

@@ -6,11 +6,13 @@
 
 mod acs;
 mod audit;
+mod doctor;
 mod dump;
 mod facts;
 mod glue;
 pub mod local_host;
 pub mod settings;
+pub mod telemetry;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::config::{self, Config};
@@ -30,11 +32,12 @@ use crate::ports::{Containers, Loaded, Store, StoreChange};
 use crate::store::RedbStore;
 use crate::telemetry::{AuditLog, Log};
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
+use doctor::Doctor;
 use glue::Instance;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// Exit code: done.
@@ -183,6 +186,8 @@ struct Agent {
     facts: InstanceFacts,
     engine: EngineSlot,
     handle: EngineHandle,
+    cgroups: Arc<CgroupService>,
+    doctor: Arc<Doctor>,
     roles: CredentialsStore,
     instance: watch::Sender<Instance>,
     audit: Option<AuditLog>,
@@ -245,11 +250,13 @@ impl Agent {
         let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), image_options(&config)?);
+        let doctor = Arc::new(Doctor::new(connection.clone()));
         let cgroups = CgroupService::new(CgroupOptions {
             root: config.cgroup_root.clone(),
             ..CgroupOptions::default()
         })
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let cgroups = Arc::new(cgroups);
         let containers = Arc::new(ContainerService::new(
             connection,
             container_options(&config, cgroups.systemd_cgroup())?,
@@ -266,7 +273,7 @@ impl Agent {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
             networks: networks.clone(),
-            cgroups: Arc::new(cgroups),
+            cgroups: cgroups.clone(),
             store: store.clone(),
             reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
@@ -310,6 +317,8 @@ impl Agent {
             facts,
             engine: EngineSlot(Some(engine)),
             handle,
+            cgroups,
+            doctor,
             roles: CredentialsStore::default(),
             instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
             audit: None,
@@ -319,6 +328,8 @@ impl Agent {
 
     /// Registers and keeps both websockets; comes back only with a failure.
     async fn serve(&mut self) -> Failure {
+        let statistics =
+            telemetry::start(&self.config, self.cgroups.clone(), self.handle.view(), &mut self.background);
         self.start_endpoints();
         let api = EcsApi::new(&self.account);
         let registered = match self.register(&api).await {
@@ -343,17 +354,22 @@ impl Agent {
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
-        let tasks = self.handle.view();
+        let doctor = self.doctor.clone();
+        self.background.spawn(async move { doctor.run().await });
+        let told = telemetry::Told { statistics, tasks: self.handle.view(), doctor: self.doctor.clone() };
+        let drop_connection = Arc::new(Notify::new());
         let context = TcsContext {
             api,
             account: self.account.clone(),
             cluster: registered.cluster,
             instance: registered.arn,
-            idle: Arc::new(move || tasks.borrow().is_empty()),
+            telemetry: Arc::new(told),
+            drop_connection: drop_connection.clone(),
             timings: TcsTimings::default(),
         };
         self.background.spawn(control::tcs::run(context));
-        acs::serve(inbox, self.handle.clone(), self.store.clone()).await;
+        let (engine, store) = (self.handle.clone(), self.store.clone());
+        acs::serve(inbox, engine, store, self.doctor.clone(), drop_connection).await;
         Failure::retry("the ACS session ended")
     }
 

@@ -1,18 +1,26 @@
 //! From ACS to the engine: each message's tasks are handed over, and the message is answered for once
 //! they are durable.
 
+use super::doctor::Doctor;
 use crate::control::acs::AcsEvent;
 use crate::engine::{EngineHandle, WantedTask};
 use crate::model::{DesiredStatus, TaskArn};
 use crate::ports::{Store, StoreChange, TasksView};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Key of the newest task manifest, as the original names it.
 pub const MANIFEST_SEQUENCE: &str = "task-manifest-seq-num";
 
-/// Takes events until there are no more.
-pub async fn serve(mut events: mpsc::Receiver<AcsEvent>, engine: EngineHandle, store: Arc<dyn Store>) {
+/// Takes events until there are no more. Heartbeats set the doctor to work; `drop_telemetry` is told
+/// when the instance was deregistered.
+pub async fn serve(
+    mut events: mpsc::Receiver<AcsEvent>,
+    engine: EngineHandle,
+    store: Arc<dyn Store>,
+    doctor: Arc<Doctor>,
+    drop_telemetry: Arc<Notify>,
+) {
     let tasks = engine.view();
     while let Some(event) = events.recv().await {
         match event {
@@ -37,8 +45,9 @@ pub async fn serve(mut events: mpsc::Receiver<AcsEvent>, engine: EngineHandle, s
                 let _ = respond.send(stored.then(|| running(&tasks)).ok_or(()));
             }
             AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
-            AcsEvent::Heartbeat => {}
+            AcsEvent::Heartbeat => doctor.ask(),
             AcsEvent::Deregistered => {
+                drop_telemetry.notify_one();
                 tracing::error!(
                     "this container instance was deregistered; tasks go on, nothing new is taken"
                 );

@@ -9,6 +9,7 @@ use cgroups_rs::fs::hierarchies::{V1, V2, is_cgroup2_unified_mode};
 use cgroups_rs::fs::memory::MemController;
 use cgroups_rs::fs::pid::PidController;
 use cgroups_rs::fs::{Hierarchy, MaxValue};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,8 @@ pub(super) struct FileGroups {
     controllers: Vec<String>,
     /// Every cgroup mount: the runtime leaves the task's directory in each.
     mounts: Vec<PathBuf>,
+    /// Where each controller of v1 is mounted.
+    controller_mounts: BTreeMap<String, PathBuf>,
 }
 
 impl FileGroups {
@@ -41,7 +44,18 @@ impl FileGroups {
         }
         let mounts = Path::new("/proc/self/mountinfo");
         let text = fs::read_to_string(mounts).map_err(|e| CgroupError::file("read", mounts, e))?;
-        Ok(Self { root: root.to_owned(), v1, controllers, mounts: cgroup_mounts(&text) })
+        Ok(Self {
+            root: root.to_owned(),
+            v1,
+            controllers,
+            mounts: cgroup_mounts(&text),
+            controller_mounts: controller_mounts(&text),
+        })
+    }
+
+    /// Where the controllers are mounted; `None` on v2.
+    pub(super) fn v1_mounts(&self) -> Option<&BTreeMap<String, PathBuf>> {
+        self.v1.as_ref().map(|_| &self.controller_mounts)
     }
 
     /// Makes the task's cgroup and applies its limits.
@@ -129,6 +143,23 @@ fn cgroup_mounts(text: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The mount point of each controller of v1, from the text of `mountinfo`: several may share one.
+fn controller_mounts(text: &str) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let Some((mount, about)) = line.split_once(" - ") else { continue };
+        let mut about = about.split(' ');
+        let (Some("cgroup"), Some(_), Some(options)) = (about.next(), about.next(), about.next()) else {
+            continue;
+        };
+        let Some(path) = mount.split(' ').nth(4) else { continue };
+        for option in options.split(',') {
+            found.entry(option.to_owned()).or_insert_with(|| PathBuf::from(path));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::limits::tests::task;
@@ -144,6 +175,10 @@ mod tests {
                     35 32 0:32 / /tmp rw - tmpfs tmpfs rw\nrubbish\n";
         let found = cgroup_mounts(text);
         assert_eq!(found, ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/unified"].map(PathBuf::from));
+        let controllers = controller_mounts(text);
+        assert_eq!(controllers.get("cpuacct"), Some(&found[0]));
+        assert_eq!(controllers.get("cpu"), Some(&found[0]));
+        assert_eq!(controllers.get("memory"), None);
     }
 
     /// Reads a file of the task's cgroup on v1.

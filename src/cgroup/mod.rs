@@ -15,6 +15,11 @@
 mod files;
 mod limits;
 mod slices;
+mod usage;
+mod usage_v1;
+mod usage_v2;
+
+pub use usage::{ContainerMeter, Scratch, host_cpu_ns};
 
 use crate::model::{ContainerId, StopReason, TaskId, TaskSpec};
 use crate::ports::Cgroups;
@@ -143,6 +148,14 @@ impl CgroupService {
     /// `SystemdCgroup`).
     pub fn systemd_cgroup(&self) -> bool {
         matches!(self.kind, Kind::Slices(_))
+    }
+
+    /// The files that tell what a container uses; touches none of them yet.
+    pub fn meter(&self, task: &TaskId, container: &ContainerId) -> ContainerMeter {
+        match &self.kind {
+            Kind::Files(files) => ContainerMeter::of_files(files, task, container),
+            Kind::Slices(slices) => ContainerMeter::of_slices(slices, task, container),
+        }
     }
 
     /// Removes the root itself, where no task is left in it (for `ecsd local`, which leaves nothing

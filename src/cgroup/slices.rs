@@ -15,7 +15,8 @@ use zbus::blocking::Connection;
 
 /// systemd's "no limit".
 const INFINITY: u64 = u64::MAX;
-const MOUNT: &str = "/sys/fs/cgroup";
+/// Where v2 is mounted.
+pub(super) const MOUNT: &str = "/sys/fs/cgroup";
 
 /// Slices below one parent slice.
 #[derive(Debug)]
@@ -75,6 +76,11 @@ impl SystemdSlices {
     /// `slice:prefix:name`, as runc takes it for systemd.
     pub(super) fn container_path(&self, task: &TaskId, container: &ContainerId) -> String {
         format!("{}:{}:{container}", self.unit(task), self.prefix)
+    }
+
+    /// The scope that the runtime makes of [`Self::container_path`].
+    pub(super) fn container_directory(&self, task: &TaskId, container: &ContainerId) -> PathBuf {
+        self.directory(task).join(format!("{}-{container}.scope", self.prefix))
     }
 
     /// Stops the slice, which would end what runs in it: so only when nothing does.
@@ -146,6 +152,8 @@ mod tests {
         assert_eq!(slices.container_path(&arn.id(), &id), "ecstasks-0a\\x2d1.slice:ecs:cid");
         let path = "/sys/fs/cgroup/ecstasks.slice/ecstasks-0a\\x2d1.slice";
         assert_eq!(slices.directory(&arn.id()), Path::new(path));
+        let scope = Path::new(path).join("ecs-cid.scope");
+        assert_eq!(slices.container_directory(&arn.id(), &id), scope);
     }
 
     #[test]

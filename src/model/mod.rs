@@ -15,7 +15,9 @@ pub mod report;
 pub mod resources;
 pub mod status;
 pub mod task;
+pub mod telemetry;
 pub mod time;
+pub mod usage;
 
 pub use container::{
     ContainerSpec, Dependency, DependencyCondition, DockerConfig, LogDriver, MountPoint, PortMapping,
@@ -30,4 +32,11 @@ pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
 pub use task::{TaskSpec, VolumeSource, VolumeSpec};
+pub use telemetry::{
+    CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
+    NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,
+};
 pub use time::{Mono, Now, Wall};
+pub use usage::{
+    BlockEntry, BlockUsage, CpuUsage, InterfaceCounters, InterfaceUsage, MemoryUsage, PidsUsage, Usage,
+};

@@ -27,7 +27,7 @@ const LOOPBACK: u32 = 1;
 /// `RT_TABLE_LOCAL`: the addresses of the host itself, which are listed on their own.
 const TABLE_LOCAL: u8 = 255;
 /// The container's end, as under Docker.
-const CONTAINER_LINK: &str = "eth0";
+pub(super) const CONTAINER_LINK: &str = "eth0";
 
 /// Index of a link of the calling thread's namespace; `None` where there is none of that name.
 pub(super) fn index_of(name: &str) -> Option<u32> {

@@ -20,6 +20,7 @@
 
 mod allocate;
 mod apply;
+mod counters;
 mod error;
 mod flows;
 mod hold;
@@ -30,6 +31,7 @@ mod pin;
 pub mod plan;
 mod ruleset;
 
+pub use counters::TrafficMeter;
 pub use error::NetError;
 pub use plan::Subnet;
 

@@ -1,6 +1,18 @@
-//! TCS: the websocket by which the agent tells of itself (spec/control-plane.md 4). So far it tells
-//! that nothing runs, every 20 seconds, where nothing runs; while tasks run it keeps the connection
-//! and says nothing, as the protocol allows where there are no data points.
+//! TCS: the websocket by which the agent tells of itself (spec/control-plane.md 4).
+//!
+//! ```text
+//!  run ── connect ── session ── every 20 s: metrics, health, instance status ──> TCS
+//!   ^        │          │  ^
+//!   └back-off┘          │  └── acks, heartbeats: signs of life
+//!                       └── Telemetry: what there is to tell, and what was told
+//! ```
+//! Keeps the connection alive and the cadence, signs and cuts messages. It never measures anything:
+//! `app` brings a [`Telemetry`] along. The cadence outlives a connection; what could not be written is
+//! told as soon as there is another.
+
+mod chunk;
+mod publish;
+mod wire;
 
 use super::account::Account;
 use super::acs::wire::message_type;
@@ -8,16 +20,28 @@ use super::api::EcsApi;
 use super::backoff::{Backoff, jittered};
 use super::sigv4;
 use super::ws::{self, Ended, Socket, WsError};
+use crate::model::{InstanceCheck, Metrics, TaskHealth, TaskMetrics};
 use futures_util::{SinkExt, StreamExt};
-use serde::Serialize;
+use publish::Publisher;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// Whether any container is there to be measured.
-pub type IsIdle = Arc<dyn Fn() -> bool + Send + Sync>;
+/// What there is to tell. Asked at each publication; must answer at once.
+pub trait Telemetry: Send + Sync {
+    /// Metrics that were not confirmed yet.
+    fn metrics(&self) -> Metrics;
+    /// These tasks' metrics were written.
+    fn confirm(&self, told: &[TaskMetrics]);
+    /// Health of containers with a health check; none is not told.
+    fn health(&self) -> Vec<TaskHealth>;
+    /// Checks of the instance. They are told once for each of their runs.
+    fn checks(&self) -> Vec<InstanceCheck>;
+}
 
 /// How long the peer may take to answer a close frame.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -58,32 +82,22 @@ pub struct TcsContext {
     pub cluster: String,
     /// ARN of the instance.
     pub instance: String,
-    /// Asked at each publication.
-    pub idle: IsIdle,
+    /// What there is to tell.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// Notified where the connection shall be dropped: the instance was deregistered.
+    pub drop_connection: Arc<Notify>,
     /// Timers.
     pub timings: TcsTimings,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata<'a> {
-    cluster: &'a str,
-    container_instance: &'a str,
-    fin: bool,
-    idle: bool,
-    message_id: String,
-}
-
-#[derive(Serialize)]
-struct PublishMetricsRequest<'a> {
-    metadata: Metadata<'a>,
-    timestamp: f64,
-}
-
-#[derive(Serialize)]
-struct Envelope<'a, M> {
-    r#type: &'a str,
-    message: M,
+/// What outlives a connection.
+struct Pace {
+    /// When metrics and health are told next.
+    next: Instant,
+    /// Runs of the instance's checks that were told; `None` before the first.
+    checks_told: Option<u64>,
+    /// The first publication has no status of the instance: its checks have hardly begun.
+    is_first: bool,
 }
 
 /// Keeps a session with TCS. Dropping the future is the way to stop it.
@@ -91,9 +105,10 @@ pub async fn run(context: TcsContext) {
     let (least, most) = context.timings.backoff;
     let mut backoff = Backoff::new(least, most, 0.2, 2.0);
     let mut useless = 0;
+    let mut pace = Pace { next: Instant::now(), checks_told: None, is_first: true };
     loop {
-        let begun = tokio::time::Instant::now();
-        let delay = match session(&context).await {
+        let begun = Instant::now();
+        let delay = match session(&context, &mut pace).await {
             Ended::Clean => {
                 // A service that accepts and cuts, over and over, is not hammered.
                 useless = if begun.elapsed() < Duration::from_secs(1) { useless + 1 } else { 0 };
@@ -114,7 +129,7 @@ pub async fn run(context: TcsContext) {
     }
 }
 
-async fn session(context: &TcsContext) -> Ended {
+async fn session(context: &TcsContext, pace: &mut Pace) -> Ended {
     let endpoint = match context.api.discover_poll_endpoint(&context.cluster, &context.instance).await {
         Ok(endpoints) => endpoints.telemetry,
         Err(error) => return Ended::Failed(WsError::Discover(error)),
@@ -134,22 +149,20 @@ async fn session(context: &TcsContext) -> Ended {
     match ws::connect(&context.account, &url).await {
         Ok(socket) => {
             tracing::info!(host = %sigv4::host_header(&url), "Connected to TCS");
-            talk(context, &url, socket).await
+            talk(context, pace, &url, socket).await
         }
         Err(error) => Ended::Failed(error),
     }
 }
 
-async fn talk(context: &TcsContext, url: &url::Url, mut socket: Socket) -> Ended {
+async fn talk(context: &TcsContext, pace: &mut Pace, url: &url::Url, mut socket: Socket) -> Ended {
     let host = sigv4::host_header(url);
     let timings = &context.timings;
     let quiet = || jittered(timings.inactivity.0, timings.inactivity.1);
     let silence = tokio::time::sleep(quiet());
     let expiry = tokio::time::sleep(jittered(timings.age.0, timings.age.1));
     tokio::pin!(silence, expiry);
-    // The first tick is now.
-    let mut tick = tokio::time::interval(timings.publish);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let publisher = Publisher { context, url };
     let mut closing = false;
     loop {
         // The socket and the timers keep their state: losing the race loses nothing.
@@ -160,22 +173,25 @@ async fn talk(context: &TcsContext, url: &url::Url, mut socket: Socket) -> Ended
                     return ws::closed(host, frame.as_ref());
                 }
                 Some(Ok(Message::Text(text))) => if is_sign_of_life(&text) && !closing {
-                    silence.as_mut().reset(tokio::time::Instant::now() + quiet());
+                    silence.as_mut().reset(Instant::now() + quiet());
                 },
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return ws::broke(host, error),
                 None => return Ended::Clean,
             },
-            _ = tick.tick(), if !closing => if (context.idle)() {
-                let sent = publish_idle(context, url, &mut socket).await;
-                if let Err(ended) = sent {
+            () = tokio::time::sleep_until(pace.next), if !closing => {
+                if let Err(ended) = publish(&publisher, pace, &mut socket).await {
                     return ended;
                 }
+                // A publication that was long overdue is followed by no other at once.
+                let (due, now) = (pace.next + timings.publish, Instant::now());
+                pace.next = if due > now { due } else { now + timings.publish };
             },
+            () = context.drop_connection.notified() => return Ended::Clean,
             () = &mut expiry, if !closing => {
                 closing = true;
                 close(&mut socket).await;
-                silence.as_mut().reset(tokio::time::Instant::now() + CLOSING);
+                silence.as_mut().reset(Instant::now() + CLOSING);
             },
             () = &mut silence => {
                 if closing {
@@ -183,7 +199,7 @@ async fn talk(context: &TcsContext, url: &url::Url, mut socket: Socket) -> Ended
                 }
                 closing = true;
                 close(&mut socket).await;
-                silence.as_mut().reset(tokio::time::Instant::now() + CLOSING);
+                silence.as_mut().reset(Instant::now() + CLOSING);
             },
         }
     }
@@ -214,29 +230,17 @@ fn is_sign_of_life(text: &str) -> bool {
     }
 }
 
-async fn publish_idle(context: &TcsContext, url: &url::Url, socket: &mut Socket) -> Result<(), Ended> {
-    let now = SystemTime::now();
-    let host = || sigv4::host_header(url);
-    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let metadata = Metadata {
-        cluster: &context.cluster,
-        container_instance: &context.instance,
-        fin: true,
-        idle: true,
-        message_id: uuid::Uuid::new_v4().to_string(),
-    };
-    let message = PublishMetricsRequest { metadata, timestamp: since.as_millis() as f64 / 1000.0 };
-    // Strings and numbers always have a JSON form.
-    let json =
-        serde_json::to_string(&Envelope { r#type: "PublishMetricsRequest", message }).unwrap_or_default();
-    let account = &context.account;
-    let failed = |error| Ended::Failed(error);
-    let credentials = account.credentials.get().await.map_err(|e| failed(WsError::Credentials(e)))?;
-    let frame =
-        sigv4::sign_frame(&credentials, &account.region, url, &json, now).map_err(|e| failed(e.into()))?;
-    match tokio::time::timeout(ws::WRITE, socket.send(Message::text(frame))).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(ws::broke(host(), error)),
-        Err(_) => Err(failed(WsError::Late { host: host(), limit: ws::WRITE })),
+async fn publish(publisher: &Publisher<'_>, pace: &mut Pace, socket: &mut Socket) -> Result<(), Ended> {
+    publisher.metrics(socket).await?;
+    publisher.health(socket).await?;
+    if std::mem::take(&mut pace.is_first) {
+        return Ok(());
     }
+    let checks = publisher.context.telemetry.checks();
+    let runs = checks.iter().map(|check| check.runs).max();
+    if runs.is_some() && runs != pace.checks_told {
+        publisher.instance_status(socket, &checks).await?;
+        pace.checks_told = runs;
+    }
+    Ok(())
 }

@@ -1,0 +1,158 @@
+//! Where measuring meets telling: counters of cgroups and links go into the statistics, and these,
+//! the health of containers and the doctor's findings go out by TCS.
+
+use super::doctor::Doctor;
+use crate::cgroup::{CgroupService, ContainerMeter, Scratch, host_cpu_ns};
+use crate::config::Config;
+use crate::control::chain;
+use crate::control::tcs::Telemetry;
+use crate::model::{
+    ContainerHealth, ContainerKey, ContainerStatus, HealthStatus, InstanceCheck, Metrics, Mono, NetworkMode,
+    Now, TaskHealth, TaskMetrics, Usage, Wall,
+};
+use crate::net::TrafficMeter;
+use crate::ports::{TaskView, TasksView};
+use crate::stats::{self, Meter, Statistics, Target};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Between two samples, unless ECS_POLL_METRICS asks for something else.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Begins to measure what runs, unless ECS_DISABLE_METRICS says not to. Answers what was measured.
+pub fn start(
+    config: &Config,
+    cgroups: Arc<CgroupService>,
+    tasks: watch::Receiver<TasksView>,
+    background: &mut JoinSet<()>,
+) -> Statistics {
+    let every = config.metrics_interval.unwrap_or(EVERY);
+    let statistics = Statistics::new(every);
+    if !config.metrics_disabled {
+        background.spawn(stats::run(statistics.clone(), tasks, HostMeter::new(cgroups), every));
+    }
+    statistics
+}
+
+/// Reads the counters of this host's containers.
+pub struct HostMeter {
+    cgroups: Arc<CgroupService>,
+    meters: BTreeMap<ContainerKey, ContainerMeter>,
+    scratch: Scratch,
+    /// `None` until a container is on the bridge, and after the kernel refused.
+    traffic: Option<TrafficMeter>,
+    host_ns: u64,
+    started: Instant,
+}
+
+impl HostMeter {
+    /// Of containers in these cgroups and in the network namespace of the threads that use it.
+    pub fn new(cgroups: Arc<CgroupService>) -> Self {
+        Self {
+            cgroups,
+            meters: BTreeMap::new(),
+            scratch: Scratch::default(),
+            traffic: None,
+            host_ns: 0,
+            started: Instant::now(),
+        }
+    }
+
+    fn refresh_traffic(&mut self) {
+        let opened = match self.traffic.take() {
+            Some(traffic) => Ok(traffic),
+            None => TrafficMeter::open(),
+        };
+        let refreshed = opened.and_then(|mut traffic| traffic.refresh().map(|()| traffic));
+        match refreshed {
+            Ok(traffic) => self.traffic = Some(traffic),
+            Err(error) => tracing::debug!(error = chain(&error), "traffic is not counted"),
+        }
+    }
+}
+
+impl Meter for HostMeter {
+    fn begin(&mut self, targets: &[Target]) {
+        let wanted: BTreeSet<&ContainerKey> = targets.iter().map(|target| &target.key).collect();
+        self.meters.retain(|key, _| wanted.contains(key));
+        self.host_ns = host_cpu_ns().unwrap_or_default();
+        if targets.iter().any(|target| target.spec.network_mode == NetworkMode::Bridge) {
+            self.refresh_traffic();
+        }
+        if let Some(traffic) = &mut self.traffic {
+            traffic.retain(|key| wanted.contains(key));
+        }
+    }
+
+    fn read(&mut self, target: &Target) -> io::Result<Usage> {
+        let meter = self
+            .meters
+            .entry(target.key.clone())
+            .or_insert_with(|| self.cgroups.meter(&target.key.task, &target.id));
+        let mut usage = meter.read(&mut self.scratch)?;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        usage.at = Now {
+            wall: Wall(u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)),
+            mono: Mono(self.started.elapsed()),
+        };
+        usage.cpu.host_ns = self.host_ns;
+        if target.spec.network_mode == NetworkMode::Bridge {
+            usage.networks = self.traffic.as_mut().and_then(|traffic| traffic.of(&target.key));
+        }
+        Ok(usage)
+    }
+}
+
+/// What this agent tells over TCS.
+pub struct Told {
+    /// Metrics.
+    pub statistics: Statistics,
+    /// Health of containers.
+    pub tasks: watch::Receiver<TasksView>,
+    /// Checks of the instance.
+    pub doctor: Arc<Doctor>,
+}
+
+impl Telemetry for Told {
+    fn metrics(&self) -> Metrics {
+        self.statistics.metrics()
+    }
+
+    fn confirm(&self, told: &[TaskMetrics]) {
+        self.statistics.confirm(told);
+    }
+
+    fn health(&self) -> Vec<TaskHealth> {
+        self.tasks.borrow().values().filter_map(|task| task_health(task)).collect()
+    }
+
+    fn checks(&self) -> Vec<InstanceCheck> {
+        self.doctor.checks()
+    }
+}
+
+/// Containers that run and have a health check in the task definition. Nobody runs these checks yet,
+/// so nothing is known of them: that is told, not left out.
+fn task_health(task: &TaskView) -> Option<TaskHealth> {
+    let spec = &task.spec;
+    let containers = spec.containers.iter().filter_map(|container| {
+        let check = container.docker.config.get("healthcheck").filter(|check| !check.is_null());
+        let progress = task.progress.containers.get(&container.name)?;
+        (check.is_some() && progress.known == ContainerStatus::Running).then(|| ContainerHealth {
+            name: container.name.clone(),
+            status: HealthStatus::Unknown,
+            since: progress.started_at.unwrap_or_default(),
+        })
+    });
+    let containers: Vec<ContainerHealth> = containers.collect();
+    (!containers.is_empty()).then(|| TaskHealth {
+        arn: spec.arn.clone(),
+        family: spec.family.clone(),
+        version: spec.version.clone(),
+        containers,
+    })
+}

@@ -5,6 +5,7 @@
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
 mod acs;
+mod attach;
 mod facts;
 mod glue;
 pub mod local_host;
@@ -19,10 +20,11 @@ use crate::control::attributes::{Capabilities, attributes};
 use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
+use crate::control::update::UpdateOptions;
 use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts};
 use crate::core::{Rules, Timeouts};
 use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
-use crate::net::{NetworkOptions, NetworkService};
+use crate::net::{HostLinks, NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store, StoreChange};
 use crate::store::RedbStore;
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
@@ -39,6 +41,9 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit code: failed, and would again; the supervisor must not restart the agent.
 pub const TERMINAL: u8 = 5;
+
+/// Exit code: a new agent is staged; the supervisor is to start that one.
+pub const UPDATE: u8 = 42;
 
 /// Keys of what the store holds of the agent itself, as the original names them.
 const INSTANCE_ARN: &str = "container-instance-arn";
@@ -171,6 +176,7 @@ struct Agent {
     facts: InstanceFacts,
     engine: EngineSlot,
     handle: EngineHandle,
+    reporter: Arc<InstanceReporter>,
     roles: CredentialsStore,
     instance: watch::Sender<Instance>,
     background: JoinSet<()>,
@@ -249,13 +255,14 @@ impl Agent {
 
         let api = EcsApi::new(&account);
         let cluster = cluster_or_default(&config);
+        let reporter = Arc::new(InstanceReporter::new(api.clone(), cluster.clone()));
         let ports = Ports {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
             networks: networks.clone(),
             cgroups: Arc::new(cgroups),
             store: store.clone(),
-            reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
+            reporter: reporter.clone(),
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
             decoder: Arc::new(PayloadDecoder),
         };
@@ -297,6 +304,7 @@ impl Agent {
             facts,
             engine: EngineSlot(Some(engine)),
             handle,
+            reporter,
             roles: CredentialsStore::default(),
             instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
             background,
@@ -326,9 +334,13 @@ impl Agent {
             instance: registered.arn.clone(),
             roles: self.roles.clone(),
             timeline: timeline.unwrap_or(-1),
+            updates: self.update_options(),
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
+        let listeners =
+            acs::Listeners { attachments: self.start_attachments(), deregistered: Arc::default() };
+        self.background.spawn(acs::forget_credentials(self.handle.view(), self.roles.clone()));
         let tasks = self.handle.view();
         let context = TcsContext {
             api,
@@ -338,9 +350,33 @@ impl Agent {
             idle: Arc::new(move || tasks.borrow().is_empty()),
             timings: TcsTimings::default(),
         };
-        self.background.spawn(control::tcs::run(context));
-        acs::serve(inbox, self.handle.clone(), self.store.clone()).await;
-        Failure::retry("the ACS session ended")
+        let connect = move || control::tcs::run(context.clone());
+        self.background.spawn(acs::restart_when_deregistered(listeners.deregistered.clone(), connect));
+        match acs::serve(inbox, self.handle.clone(), self.store.clone(), listeners).await {
+            acs::Ended::Session => Failure::retry("the ACS session ended"),
+            acs::Ended::Update => {
+                Failure { code: UPDATE, message: "a new agent is staged, and takes over".into() }
+            }
+        }
+    }
+
+    /// Updates are taken where they are on and have a place to go.
+    fn update_options(&self) -> Option<UpdateOptions> {
+        let directory = self.config.update_download_dir.clone().filter(|_| self.config.updates_enabled);
+        directory.map(|directory| UpdateOptions::new(directory, self.account.identity.user_agent()))
+    }
+
+    fn start_attachments(&mut self) -> tokio::sync::mpsc::Sender<attach::Announcement> {
+        let (announce, announced) = tokio::sync::mpsc::channel(64);
+        let service = attach::Service {
+            store: self.store.clone(),
+            links: Arc::new(HostLinks),
+            reporter: self.reporter.clone(),
+            tasks: self.handle.view(),
+        };
+        let stored = std::mem::take(&mut self.stored.attachments);
+        self.background.spawn(service.run(stored, announced));
+        announce
     }
 
     async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {

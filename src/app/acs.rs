@@ -1,18 +1,43 @@
 //! From ACS to the engine: each message's tasks are handed over, and the message is answered for once
 //! they are durable.
 
+use super::attach;
+use crate::control::CredentialsStore;
 use crate::control::acs::AcsEvent;
 use crate::engine::{EngineHandle, WantedTask};
 use crate::model::{DesiredStatus, TaskArn};
 use crate::ports::{Store, StoreChange, TasksView};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Key of the newest task manifest, as the original names it.
 pub const MANIFEST_SEQUENCE: &str = "task-manifest-seq-num";
 
+/// Why there are no more events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The session is gone.
+    Session,
+    /// A staged agent is to be started.
+    Update,
+}
+
+/// Whom events concern besides the engine.
+pub struct Listeners {
+    /// Network interfaces.
+    pub attachments: mpsc::Sender<attach::Announcement>,
+    /// Told when the instance is not registered any more.
+    pub deregistered: Arc<Notify>,
+}
+
 /// Takes events until there are no more.
-pub async fn serve(mut events: mpsc::Receiver<AcsEvent>, engine: EngineHandle, store: Arc<dyn Store>) {
+pub async fn serve(
+    mut events: mpsc::Receiver<AcsEvent>,
+    engine: EngineHandle,
+    store: Arc<dyn Store>,
+    listeners: Listeners,
+) -> Ended {
     let tasks = engine.view();
     while let Some(event) = events.recv().await {
         match event {
@@ -36,13 +61,51 @@ pub async fn serve(mut events: mpsc::Receiver<AcsEvent>, engine: EngineHandle, s
                 let stored = store_sequence(&store, timeline).await;
                 let _ = respond.send(stored.then(|| running(&tasks)).ok_or(()));
             }
+            AcsEvent::Attachments { attachments, respond } => {
+                // Where nobody takes it, `respond` is dropped, and the message comes again.
+                drop(listeners.attachments.send((attachments, respond)).await);
+            }
+            AcsEvent::Update => return Ended::Update,
             AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
             AcsEvent::Heartbeat => {}
             AcsEvent::Deregistered => {
                 tracing::error!(
                     "this container instance was deregistered; tasks go on, nothing new is taken"
                 );
+                listeners.deregistered.notify_waiters();
             }
+        }
+    }
+    Ended::Session
+}
+
+/// Runs what `start` starts, from its beginning again whenever the instance was deregistered: that is
+/// how the telemetry socket is dropped then (spec/control-plane.md 3.3).
+pub async fn restart_when_deregistered<F: Future<Output = ()>>(
+    deregistered: Arc<Notify>,
+    start: impl Fn() -> F,
+) {
+    loop {
+        let told = deregistered.notified();
+        // Dropping the work is what is wanted where the news wins.
+        tokio::select! {
+            () = start() => return,
+            () = told => {}
+        }
+    }
+}
+
+/// Forgets the credentials of tasks that are gone. Those of a task that is yet to come are safe: only
+/// what was once seen can go.
+pub async fn forget_credentials(mut tasks: watch::Receiver<TasksView>, roles: CredentialsStore) {
+    let mut before = BTreeSet::new();
+    loop {
+        let now: BTreeSet<TaskArn> =
+            tasks.borrow_and_update().values().map(|task| task.spec.arn.clone()).collect();
+        before.difference(&now).for_each(|gone| roles.forget(gone));
+        before = now;
+        if tasks.changed().await.is_err() {
+            return;
         }
     }
 }

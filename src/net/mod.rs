@@ -24,6 +24,7 @@ mod error;
 mod flows;
 mod hold;
 mod link;
+mod links;
 mod netlink;
 mod nft;
 mod pin;
@@ -31,6 +32,7 @@ pub mod plan;
 mod ruleset;
 
 pub use error::NetError;
+pub use links::HostLinks;
 pub use plan::Subnet;
 
 use crate::model::{ContainerAddress, ContainerKey, NetworkMode, StopReason, TaskSpec};

@@ -5,6 +5,7 @@
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
 mod acs;
+mod attach;
 mod audit;
 mod doctor;
 mod dump;
@@ -24,10 +25,11 @@ use crate::control::attributes::{Capabilities, attributes};
 use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
+use crate::control::update::UpdateOptions;
 use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts};
 use crate::core::{Rules, Timeouts};
 use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
-use crate::net::{NetworkOptions, NetworkService};
+use crate::net::{HostLinks, NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store, StoreChange};
 use crate::store::RedbStore;
 use crate::telemetry::{AuditLog, Log};
@@ -46,6 +48,9 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit code: failed, and would again; the supervisor must not restart the agent.
 pub const TERMINAL: u8 = 5;
+
+/// Exit code: a new agent is staged; the supervisor is to start that one.
+pub const UPDATE: u8 = 42;
 
 /// Keys of what the store holds of the agent itself, as the original names them.
 const INSTANCE_ARN: &str = "container-instance-arn";
@@ -188,6 +193,7 @@ struct Agent {
     handle: EngineHandle,
     cgroups: Arc<CgroupService>,
     doctor: Arc<Doctor>,
+    reporter: Arc<InstanceReporter>,
     roles: CredentialsStore,
     instance: watch::Sender<Instance>,
     audit: Option<AuditLog>,
@@ -269,13 +275,14 @@ impl Agent {
 
         let api = EcsApi::new(&account);
         let cluster = cluster_or_default(&config);
+        let reporter = Arc::new(InstanceReporter::new(api.clone(), cluster.clone()));
         let ports = Ports {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
             networks: networks.clone(),
             cgroups: cgroups.clone(),
             store: store.clone(),
-            reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
+            reporter: reporter.clone(),
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
             decoder: Arc::new(PayloadDecoder),
         };
@@ -319,6 +326,7 @@ impl Agent {
             handle,
             cgroups,
             doctor,
+            reporter,
             roles: CredentialsStore::default(),
             instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
             audit: None,
@@ -351,26 +359,54 @@ impl Agent {
             instance: registered.arn.clone(),
             roles: self.roles.clone(),
             timeline: timeline.unwrap_or(-1),
+            updates: self.update_options(),
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
         let doctor = self.doctor.clone();
         self.background.spawn(async move { doctor.run().await });
+        self.background.spawn(acs::forget_credentials(self.handle.view(), self.roles.clone()));
+        let listeners = acs::Listeners {
+            attachments: self.start_attachments(),
+            doctor: self.doctor.clone(),
+            drop_telemetry: Arc::new(Notify::new()),
+        };
         let told = telemetry::Told { statistics, tasks: self.handle.view(), doctor: self.doctor.clone() };
-        let drop_connection = Arc::new(Notify::new());
         let context = TcsContext {
             api,
             account: self.account.clone(),
             cluster: registered.cluster,
             instance: registered.arn,
             telemetry: Arc::new(told),
-            drop_connection: drop_connection.clone(),
+            drop_connection: listeners.drop_telemetry.clone(),
             timings: TcsTimings::default(),
         };
         self.background.spawn(control::tcs::run(context));
-        let (engine, store) = (self.handle.clone(), self.store.clone());
-        acs::serve(inbox, engine, store, self.doctor.clone(), drop_connection).await;
-        Failure::retry("the ACS session ended")
+        match acs::serve(inbox, self.handle.clone(), self.store.clone(), listeners).await {
+            acs::Ended::Session => Failure::retry("the ACS session ended"),
+            acs::Ended::Update => {
+                Failure { code: UPDATE, message: "a new agent is staged, and takes over".into() }
+            }
+        }
+    }
+
+    /// Updates are taken where they are on and have a place to go.
+    fn update_options(&self) -> Option<UpdateOptions> {
+        let directory = self.config.update_download_dir.clone().filter(|_| self.config.updates_enabled);
+        directory.map(|directory| UpdateOptions::new(directory, self.account.identity.user_agent()))
+    }
+
+    fn start_attachments(&mut self) -> tokio::sync::mpsc::Sender<attach::Announcement> {
+        let (announce, announced) = tokio::sync::mpsc::channel(64);
+        let service = attach::Service {
+            store: self.store.clone(),
+            links: Arc::new(HostLinks),
+            reporter: self.reporter.clone(),
+            tasks: self.handle.view(),
+        };
+        let stored = std::mem::take(&mut self.stored.attachments);
+        self.background.spawn(service.run(stored, announced));
+        announce
     }
 
     async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {

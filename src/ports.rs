@@ -7,11 +7,12 @@
 
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    ContainerAddress, ContainerId, ContainerKey, ExitRecord, ImageDigest, ResolvedImage, StopReason, TaskArn,
-    TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, ExitRecord, ImageDigest, MacAddress,
+    ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
 };
 use futures_util::future::BoxFuture;
-use std::collections::BTreeMap;
+use futures_util::stream::BoxStream;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,6 +163,10 @@ pub enum StoreChange {
     RemoveTask(TaskId),
     /// Set a value of the agent itself (container instance ARN, cluster, ...).
     PutMeta(&'static str, String),
+    /// An announced network interface, and whether it was told of.
+    PutAttachment(Attachment),
+    /// Remove it.
+    RemoveAttachment(MacAddress),
 }
 
 /// What the store held.
@@ -171,6 +176,8 @@ pub struct Loaded {
     pub tasks: Vec<(TaskId, Arc<str>, Option<TaskProgress>)>,
     /// Values of the agent itself.
     pub meta: BTreeMap<String, String>,
+    /// Announced network interfaces.
+    pub attachments: Vec<Attachment>,
     /// Records that could not be read and were set aside.
     pub quarantined: usize,
 }
@@ -196,6 +203,28 @@ impl StoreError {
 pub trait Reporter: Send + Sync {
     /// Sends one change, retrying for as long as it takes.
     fn submit<'a>(&'a self, change: &'a TaskStateChange) -> BoxFuture<'a, ReportOutcome>;
+}
+
+/// The control plane, for network interfaces.
+pub trait AttachmentReporter: Send + Sync {
+    /// Tells that this one is here, in order with the reports of its task, trying again until it
+    /// expires. [`ReportOutcome::Refused`] where it will never be taken or has expired.
+    fn attached<'a>(&'a self, attachment: &'a Attachment) -> BoxFuture<'a, ReportOutcome>;
+}
+
+/// Network links of the host.
+pub trait Links: Send + Sync {
+    /// The hardware addresses of all links but the loopback.
+    ///
+    /// # Errors
+    /// Where the kernel does not answer.
+    fn list(&self) -> BoxFuture<'_, std::io::Result<BTreeSet<MacAddress>>>;
+    /// Begins to watch: the stream tells, from now on, that links may have changed, and ends where
+    /// watching failed. Costs nothing once it is dropped.
+    ///
+    /// # Errors
+    /// Where the kernel gives no socket.
+    fn watch(&self) -> std::io::Result<BoxStream<'static, ()>>;
 }
 
 /// Turns the stored form of a task back into its spec.

@@ -42,6 +42,7 @@ fn acs_context(backend: &Backend) -> AcsContext {
         instance: INSTANCE.into(),
         roles: CredentialsStore::default(),
         timeline: -1,
+        updates: None,
         timings: AcsTimings {
             backoff: (Duration::from_millis(10), Duration::from_millis(50)),
             ..AcsTimings::default()

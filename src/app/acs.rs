@@ -1,26 +1,46 @@
 //! From ACS to the engine: each message's tasks are handed over, and the message is answered for once
 //! they are durable.
 
+use super::attach;
 use super::doctor::Doctor;
+use crate::control::CredentialsStore;
 use crate::control::acs::AcsEvent;
 use crate::engine::{EngineHandle, WantedTask};
 use crate::model::{DesiredStatus, TaskArn};
 use crate::ports::{Store, StoreChange, TasksView};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Key of the newest task manifest, as the original names it.
 pub const MANIFEST_SEQUENCE: &str = "task-manifest-seq-num";
 
-/// Takes events until there are no more. Heartbeats set the doctor to work; `drop_telemetry` is told
-/// when the instance was deregistered.
+/// Why there are no more events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The session is gone.
+    Session,
+    /// A staged agent is to be started.
+    Update,
+}
+
+/// Whom events concern besides the engine.
+pub struct Listeners {
+    /// Network interfaces.
+    pub attachments: mpsc::Sender<attach::Announcement>,
+    /// Heartbeats set it to work.
+    pub doctor: Arc<Doctor>,
+    /// Told when the instance is not registered any more.
+    pub drop_telemetry: Arc<Notify>,
+}
+
+/// Takes events until there are no more.
 pub async fn serve(
     mut events: mpsc::Receiver<AcsEvent>,
     engine: EngineHandle,
     store: Arc<dyn Store>,
-    doctor: Arc<Doctor>,
-    drop_telemetry: Arc<Notify>,
-) {
+    listeners: Listeners,
+) -> Ended {
     let tasks = engine.view();
     while let Some(event) = events.recv().await {
         match event {
@@ -44,14 +64,35 @@ pub async fn serve(
                 let stored = store_sequence(&store, timeline).await;
                 let _ = respond.send(stored.then(|| running(&tasks)).ok_or(()));
             }
+            AcsEvent::Attachments { attachments, respond } => {
+                // Where nobody takes it, `respond` is dropped, and the message comes again.
+                drop(listeners.attachments.send((attachments, respond)).await);
+            }
+            AcsEvent::Update => return Ended::Update,
             AcsEvent::StopTasks(arns) => stop(&engine, &tasks, arns).await,
-            AcsEvent::Heartbeat => doctor.ask(),
+            AcsEvent::Heartbeat => listeners.doctor.ask(),
             AcsEvent::Deregistered => {
-                drop_telemetry.notify_one();
+                listeners.drop_telemetry.notify_one();
                 tracing::error!(
                     "this container instance was deregistered; tasks go on, nothing new is taken"
                 );
             }
+        }
+    }
+    Ended::Session
+}
+
+/// Forgets the credentials of tasks that are gone. Those of a task that is yet to come are safe: only
+/// what was once seen can go.
+pub async fn forget_credentials(mut tasks: watch::Receiver<TasksView>, roles: CredentialsStore) {
+    let mut before = BTreeSet::new();
+    loop {
+        let now: BTreeSet<TaskArn> =
+            tasks.borrow_and_update().values().map(|task| task.spec.arn.clone()).collect();
+        before.difference(&now).for_each(|gone| roles.forget(gone));
+        before = now;
+        if tasks.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The ECS API (spec/control-plane.md 1): registering the instance, finding the websockets'
 //! addresses, submitting state changes. The only module that names the SDK's client.
 
+mod attach;
 mod discover;
 mod error;
+mod order;
 mod register;
 mod submit;
 

@@ -24,6 +24,7 @@ pub mod payload;
 pub mod roles;
 pub mod sigv4;
 pub mod tcs;
+pub mod update;
 pub mod ws;
 
 pub use account::Account;

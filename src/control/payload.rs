@@ -6,6 +6,7 @@
 
 mod container;
 mod depends;
+pub mod interface;
 mod stored;
 mod volume;
 

@@ -23,6 +23,7 @@
 //! leads to the same last report; nothing is left after clean-up; losing or repeating events, then
 //! reconciling, converges; a stop that arrives before the start wins.
 
+pub mod attach;
 pub mod effect;
 pub mod event;
 

@@ -5,6 +5,7 @@
 //! and from their own wires. Nothing here does I/O, knows tokio or derives serde: wire types live in
 //! `control` and `local`, stored records in `store`, and each conversion is written out.
 
+pub mod attachment;
 pub mod container;
 pub mod credentials;
 pub mod ids;
@@ -19,6 +20,7 @@ pub mod telemetry;
 pub mod time;
 pub mod usage;
 
+pub use attachment::{Attachment, MacAddress};
 pub use container::{
     ContainerSpec, Dependency, DependencyCondition, DockerConfig, LogDriver, MountPoint, PortMapping,
     PortRange, VolumeFrom,

@@ -25,6 +25,7 @@ mod error;
 mod flows;
 mod hold;
 mod link;
+mod links;
 mod netlink;
 mod nft;
 mod pin;
@@ -33,6 +34,7 @@ mod ruleset;
 
 pub use counters::TrafficMeter;
 pub use error::NetError;
+pub use links::HostLinks;
 pub use plan::Subnet;
 
 use crate::model::{ContainerAddress, ContainerKey, NetworkMode, StopReason, TaskSpec};

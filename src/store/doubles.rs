@@ -1,6 +1,6 @@
 //! Stores for tests: one in memory, and one that fails when told to.
 
-use crate::model::{TaskId, TaskProgress};
+use crate::model::{Attachment, MacAddress, TaskId, TaskProgress};
 use crate::ports::{Loaded, Store, StoreChange, StoreError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +18,7 @@ struct Held {
     tasks: BTreeMap<TaskId, Arc<str>>,
     progress: BTreeMap<TaskId, TaskProgress>,
     meta: BTreeMap<String, String>,
+    attachments: BTreeMap<MacAddress, Attachment>,
     commits: usize,
 }
 
@@ -33,7 +34,12 @@ impl Store for MemoryStore {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let task =
             |(id, source): (&TaskId, &Arc<str>)| (id.clone(), source.clone(), held.progress.get(id).cloned());
-        Ok(Loaded { tasks: held.tasks.iter().map(task).collect(), meta: held.meta.clone(), quarantined: 0 })
+        Ok(Loaded {
+            tasks: held.tasks.iter().map(task).collect(),
+            meta: held.meta.clone(),
+            attachments: held.attachments.values().cloned().collect(),
+            quarantined: 0,
+        })
     }
 
     fn commit(&self, changes: &[StoreChange]) -> Result<(), StoreError> {
@@ -47,6 +53,8 @@ impl Store for MemoryStore {
                     held.progress.remove(&id);
                 }
                 StoreChange::PutMeta(key, value) => drop(held.meta.insert(key.to_owned(), value)),
+                StoreChange::PutAttachment(a) => drop(held.attachments.insert(a.mac, a)),
+                StoreChange::RemoveAttachment(mac) => drop(held.attachments.remove(&mac)),
             }
         }
         held.commits += 1;

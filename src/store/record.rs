@@ -5,8 +5,8 @@
 //! spells them, times in nanoseconds since 1970.
 
 use crate::model::{
-    ContainerAddress, ContainerProgress, ContainerStatus, DesiredStatus, ExitRecord, ImageDigest,
-    NetworkBinding, Protocol, StopReason, TaskProgress, TaskStatus, Wall,
+    Attachment, ContainerAddress, ContainerProgress, ContainerStatus, DesiredStatus, ExitRecord, ImageDigest,
+    MacAddress, NetworkBinding, Protocol, StopReason, TaskArn, TaskProgress, TaskStatus, Wall,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,6 +22,17 @@ pub(crate) struct TaskRecord {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct MetaRecord {
     pub(crate) value: String,
+}
+
+/// An announced network interface.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AttachmentRecord {
+    arn: String,
+    mac: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
+    expires_at: u64,
+    sent: bool,
 }
 
 /// The progress of a task.
@@ -86,6 +97,34 @@ struct Binding {
     count: u16,
     is_range: bool,
     protocol: String,
+}
+
+// === impl AttachmentRecord ===
+
+impl From<&Attachment> for AttachmentRecord {
+    fn from(a: &Attachment) -> Self {
+        Self {
+            arn: a.arn.clone(),
+            mac: a.mac.to_string(),
+            task: a.task.as_ref().map(ToString::to_string),
+            expires_at: a.expires_at.0,
+            sent: a.sent,
+        }
+    }
+}
+
+impl TryFrom<AttachmentRecord> for Attachment {
+    type Error = String;
+
+    fn try_from(r: AttachmentRecord) -> Result<Self, String> {
+        Ok(Self {
+            mac: MacAddress::parse(&r.mac).ok_or_else(|| unknown("hardware address", &r.mac))?,
+            arn: r.arn,
+            task: r.task.map(|arn| TaskArn::parse(&arn).map_err(|e| e.to_string())).transpose()?,
+            expires_at: Wall(r.expires_at),
+            sent: r.sent,
+        })
+    }
 }
 
 // === impl ProgressRecord ===
@@ -286,6 +325,38 @@ pub(crate) mod tests {
         let old = include_str!("../../tests/fixtures/store/progress-v1.json").trim_end();
         let progress: TaskProgress = serde_json::from_str::<ProgressRecord>(old).unwrap().try_into().unwrap();
         assert_eq!(progress, full_progress());
+    }
+
+    fn attachments() -> [Attachment; 2] {
+        let task = TaskArn::parse("arn:aws:ecs:r:1:task/c/t").ok();
+        let of_task = Attachment {
+            arn: "arn:aws:ecs:r:1:attachment/a".into(),
+            mac: MacAddress([0x0a, 0, 0, 0, 0, 0xff]),
+            task,
+            expires_at: Wall(7),
+            sent: true,
+        };
+        [Attachment { task: None, sent: false, ..of_task.clone() }, of_task]
+    }
+
+    #[test]
+    fn attachments_survive_and_bad_ones_are_named() {
+        for attachment in attachments() {
+            let text = serde_json::to_string(&AttachmentRecord::from(&attachment)).unwrap();
+            let record: AttachmentRecord = serde_json::from_str(&text).unwrap();
+            assert_eq!(Attachment::try_from(record).unwrap(), attachment);
+        }
+        let bad = r#"{"arn":"a","mac":"zz","expires_at":1,"sent":false}"#;
+        let record: AttachmentRecord = serde_json::from_str(bad).unwrap();
+        assert_eq!(Attachment::try_from(record).unwrap_err(), r#"unknown hardware address "zz""#);
+    }
+
+    /// As [`the_first_versions_record_reads`].
+    #[test]
+    fn the_first_versions_attachment_reads() {
+        let old = include_str!("../../tests/fixtures/store/attachment-v1.json");
+        let record: AttachmentRecord = serde_json::from_str(old.trim_end()).unwrap();
+        assert_eq!(Attachment::try_from(record).unwrap(), attachments()[1]);
     }
 
     #[test]

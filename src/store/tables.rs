@@ -2,8 +2,8 @@
 //! Knows nothing of paths, locks or damaged files; `disk` does.
 
 use super::envelope::{self, RecordError};
-use super::record::{MetaRecord, ProgressRecord, TaskRecord};
-use crate::model::{TaskArn, TaskId, TaskProgress};
+use super::record::{AttachmentRecord, MetaRecord, ProgressRecord, TaskRecord};
+use crate::model::{Attachment, TaskArn, TaskId, TaskProgress};
 use crate::ports::{Loaded, StoreChange};
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
@@ -16,6 +16,7 @@ type Table = TableDefinition<'static, &'static str, &'static [u8]>;
 const TASKS: Table = TableDefinition::new("tasks");
 const PROGRESS: Table = TableDefinition::new("progress");
 const META: Table = TableDefinition::new("meta");
+const ATTACHMENTS: Table = TableDefinition::new("attachments");
 /// Values as they were found, under `<table>/<key>`.
 const QUARANTINE: Table = TableDefinition::new("quarantine");
 
@@ -45,7 +46,7 @@ impl Unreadable {
 /// Makes the tables, so that reading never meets a missing one.
 pub(crate) fn prepare(db: &Database) -> TableResult<()> {
     let tx = db.begin_write()?;
-    for table in [TASKS, PROGRESS, META, QUARANTINE] {
+    for table in [TASKS, PROGRESS, META, ATTACHMENTS, QUARANTINE] {
         tx.open_table(table)?;
     }
     Ok(tx.commit()?)
@@ -75,6 +76,13 @@ fn apply(tx: &WriteTransaction, change: &StoreChange) -> TableResult<()> {
             Ok(())
         }
         StoreChange::PutMeta(key, value) => put(tx, META, key, &MetaRecord { value: value.clone() }),
+        StoreChange::PutAttachment(attachment) => {
+            put(tx, ATTACHMENTS, &attachment.mac.to_string(), &AttachmentRecord::from(attachment))
+        }
+        StoreChange::RemoveAttachment(mac) => {
+            tx.open_table(ATTACHMENTS)?.remove(mac.to_string().as_str())?;
+            Ok(())
+        }
     }
 }
 
@@ -100,6 +108,9 @@ pub(crate) fn restore(db: &Database, kept: &Loaded) -> TableResult<()> {
     for (key, value) in &kept.meta {
         put(&tx, META, key, &MetaRecord { value: value.clone() })?;
     }
+    for attachment in &kept.attachments {
+        apply(&tx, &StoreChange::PutAttachment(attachment.clone()))?;
+    }
     Ok(tx.commit()?)
 }
 
@@ -107,6 +118,14 @@ pub(crate) fn restore(db: &Database, kept: &Loaded) -> TableResult<()> {
 pub(crate) fn read(db: &Database) -> TableResult<(Loaded, Vec<Unreadable>)> {
     let mut bad = Vec::new();
     let meta = records(db, META, &mut bad, |_, r: MetaRecord| Ok(r.value))?;
+    let attachments = records(db, ATTACHMENTS, &mut bad, |key, r: AttachmentRecord| {
+        let attachment = Attachment::try_from(r)?;
+        if attachment.mac.to_string() == key {
+            Ok(attachment)
+        } else {
+            Err("it is of another address".to_owned())
+        }
+    })?;
     let tasks = records(db, TASKS, &mut bad, |key, r: TaskRecord| Ok((task_id(key)?, r.source)))?;
     let mut progress = records(db, PROGRESS, &mut bad, |_, r: ProgressRecord| TaskProgress::try_from(r))?;
     let tasks =
@@ -117,7 +136,8 @@ pub(crate) fn read(db: &Database) -> TableResult<(Loaded, Vec<Unreadable>)> {
         let error = RecordError::Body("its task is missing or unreadable".to_owned());
         bad.push(Unreadable { table: PROGRESS, key, value, error });
     }
-    Ok((Loaded { tasks, meta, quarantined: bad.len() }, bad))
+    let attachments = attachments.into_values().collect();
+    Ok((Loaded { tasks, meta, attachments, quarantined: bad.len() }, bad))
 }
 
 /// Moves records out of the way, in one transaction.
@@ -177,8 +197,10 @@ pub(crate) mod tests {
 
     /// Writes raw bytes where a record should be.
     pub(crate) fn poke(db: &Database, table: &str, key: &str, value: &[u8]) {
-        let table =
-            [TASKS, PROGRESS, META].into_iter().find(|t| redb::TableHandle::name(t) == table).unwrap();
+        let table = [TASKS, PROGRESS, META, ATTACHMENTS]
+            .into_iter()
+            .find(|t| redb::TableHandle::name(t) == table)
+            .unwrap();
         let tx = db.begin_write().unwrap();
         tx.open_table(table).unwrap().insert(key, value).unwrap();
         tx.commit().unwrap();

@@ -1,13 +1,18 @@
 //! What each message of ACS means (spec/control-plane.md 3.4, 3.5). No I/O: frames to write and
 //! events to pass on are answered to the session.
 
-use super::session::Acks;
+use super::attach;
+use super::event::{AcsEvent, Memory, RoleKind, UpdateAsk};
 use super::wire::{self, ServerMessage, encode};
-use super::{AcsContext, AcsEvent, Memory, RoleKind};
 use crate::control::payload;
-use crate::model::{DesiredStatus, TaskArn, TaskSpec};
+use crate::control::roles::CredentialsStore;
+use crate::model::{Attachment, DesiredStatus, TaskArn, TaskSpec};
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+
+/// Frames to write once the engine has answered; none where it said no.
+pub(super) type Acks = BoxFuture<'static, Vec<String>>;
 
 /// What to do about a message.
 #[derive(Default)]
@@ -18,25 +23,38 @@ pub(super) struct Handled {
     pub(super) events: Vec<AcsEvent>,
     /// Frames to write when the engine has answered.
     pub(super) later: Option<Acks>,
+    /// For the updater.
+    pub(super) update: Option<UpdateAsk>,
 }
 
-pub(super) fn handle(context: &AcsContext, memory: &mut Memory, message: ServerMessage) -> Handled {
+/// Role credentials go to `roles` at once; everything else is answered.
+pub(super) fn handle(roles: &CredentialsStore, memory: &mut Memory, message: ServerMessage) -> Handled {
     match message {
         ServerMessage::Heartbeat(beat) => {
             let ack = wire::HeartbeatAckRequest { message_id: beat.message_id };
-            Handled { now: vec![encode(&ack)], events: vec![AcsEvent::Heartbeat], later: None }
+            Handled { now: vec![encode(&ack)], events: vec![AcsEvent::Heartbeat], ..Handled::default() }
         }
-        ServerMessage::Payload(message, unreadable) => take_payload(context, memory, message, unreadable),
-        ServerMessage::Credentials(message) => take_credentials(context, message),
+        ServerMessage::Payload(message, unreadable) => take_payload(roles, memory, message, unreadable),
+        ServerMessage::Credentials(message) => take_credentials(roles, message),
         ServerMessage::Manifest(message) => take_manifest(memory, message),
         ServerMessage::StopVerificationAck(message) => stop_verified(memory, message),
-        ServerMessage::StageUpdate(m) => refuse_update(m.message_id, m.cluster_arn, m.container_instance_arn),
-        ServerMessage::PerformUpdate(m) => {
-            refuse_update(m.message_id, m.cluster_arn, m.container_instance_arn)
+        ServerMessage::StageUpdate(m) => {
+            let ack = ack(&m.message_id, &m.cluster_arn, &m.container_instance_arn);
+            update(memory.updates, ack, UpdateAsk::Stage(m))
         }
-        ServerMessage::AttachTaskInterfaces(m) => ignored("network interface of a task", &m.message_id),
-        ServerMessage::AttachInstanceInterfaces(m) => ignored("trunk network interface", &m.message_id),
-        ServerMessage::ConfirmAttachment(m) => ignored("attachment", &m.message_id),
+        ServerMessage::PerformUpdate(m) => {
+            let ack = ack(&m.message_id, &m.cluster_arn, &m.container_instance_arn);
+            update(memory.updates, ack, UpdateAsk::Perform(m))
+        }
+        ServerMessage::AttachTaskInterfaces(m) => {
+            let ack = ack(&m.message_id, &m.cluster_arn, &m.container_instance_arn);
+            announce("a network interface of a task", ack, attach::of_task(&m))
+        }
+        ServerMessage::AttachInstanceInterfaces(m) => {
+            let ack = ack(&m.message_id, &m.cluster_arn, &m.container_instance_arn);
+            announce("a network interface of the instance", ack, attach::of_instance(&m))
+        }
+        ServerMessage::ConfirmAttachment(m) => confirm(&m),
         ServerMessage::Notice { kind, message } => {
             tracing::warn!(%kind, %message, "ACS sent a notice");
             Handled::default()
@@ -44,20 +62,72 @@ pub(super) fn handle(context: &AcsContext, memory: &mut Memory, message: ServerM
     }
 }
 
-/// Not acknowledged: the control plane then knows that it was not taken.
-fn ignored(what: &str, message_id: &str) -> Handled {
-    tracing::warn!(%message_id, "Ignoring a {what}: this agent does not advertise them");
-    Handled::default()
+fn ack(message_id: &str, cluster: &str, container_instance: &str) -> wire::AckRequest {
+    wire::AckRequest {
+        cluster: cluster.to_owned(),
+        container_instance: container_instance.to_owned(),
+        message_id: message_id.to_owned(),
+    }
 }
 
-fn refuse_update(message_id: String, cluster: String, container_instance: String) -> Handled {
+/// Acknowledged as soon as they are durable, whether or not they ever come.
+fn announce(
+    what: &str,
+    ack: wire::AckRequest,
+    announced: Result<Vec<Attachment>, attach::AttachError>,
+) -> Handled {
+    let attachments = match announced {
+        Ok(attachments) => attachments,
+        Err(error) => {
+            tracing::warn!(message_id = ack.message_id, %error, "Ignoring {what}");
+            return Handled::default();
+        }
+    };
+    let (respond, answer) = oneshot::channel();
+    let later: Acks = Box::pin(async move {
+        match answer.await {
+            Ok(Ok(())) => vec![encode(&ack)],
+            _ => Vec::new(),
+        }
+    });
+    let event = AcsEvent::Attachments { attachments, respond };
+    Handled { events: vec![event], later: Some(later), ..Handled::default() }
+}
+
+/// Acknowledged at once where it is well-formed. Nothing is done about it: this agent mounts no block
+/// devices, says so when it registers, and the control plane learns of it by the attachment's expiry.
+fn confirm(message: &wire::ConfirmAttachmentMessage) -> Handled {
+    let message_id = &message.message_id;
+    match attach::check_confirmation(message) {
+        Ok(kind) => {
+            tracing::warn!(%message_id, %kind, "An attachment was acknowledged, and is left alone: this agent mounts none");
+            let ack = ack(message_id, &message.cluster_arn, &message.container_instance_arn);
+            Handled { now: vec![encode(&ack)], ..Handled::default() }
+        }
+        Err(error) => {
+            tracing::warn!(%message_id, %error, "Ignoring an attachment");
+            Handled::default()
+        }
+    }
+}
+
+/// Where updates are off the control plane is told so, and need not wait.
+fn update(taken: bool, ack: wire::AckRequest, ask: UpdateAsk) -> Handled {
+    let wire::AckRequest { cluster, container_instance, message_id } = ack;
+    if message_id.is_empty() {
+        tracing::warn!("Ignoring an agent update without a messageId");
+        return Handled::default();
+    }
+    if taken {
+        return Handled { update: Some(ask), ..Handled::default() };
+    }
     let reason = "Updates are disabled".to_owned();
     let nack = wire::NackRequest { cluster, container_instance, message_id, reason };
     Handled { now: vec![encode(&nack)], ..Handled::default() }
 }
 
 fn take_payload(
-    context: &AcsContext,
+    roles: &CredentialsStore,
     memory: &mut Memory,
     message: wire::PayloadMessage,
     unreadable: Vec<wire::UnreadableTask>,
@@ -79,7 +149,7 @@ fn take_payload(
     };
     taken.acks.push(encode(&ack));
     for task in &message.tasks {
-        taken.task(context, &message_id, task);
+        taken.task(roles, &message_id, task);
     }
     // A stop frees what a start may need.
     taken.tasks.sort_by_key(|(desired, _, _)| *desired != DesiredStatus::Stopped);
@@ -92,7 +162,7 @@ fn take_payload(
             _ => Vec::new(),
         }
     });
-    Handled { now: Vec::new(), events: vec![event], later: Some(later) }
+    Handled { events: vec![event], later: Some(later), ..Handled::default() }
 }
 
 /// What has come of a payload's tasks so far.
@@ -116,7 +186,7 @@ impl Taken {
         }
     }
 
-    fn task(&mut self, context: &AcsContext, message_id: &str, task: &wire::Task) {
+    fn task(&mut self, roles: &CredentialsStore, message_id: &str, task: &wire::Task) {
         let converted = match payload::convert(task) {
             Ok(converted) => converted,
             Err(error) => {
@@ -132,18 +202,18 @@ impl Taken {
                 return;
             }
         };
+        let spec = converted.spec;
         for credentials in [converted.role, converted.execution_role].into_iter().flatten() {
             self.acks.push(encode(&wire::IamRoleCredentialsAckRequest {
                 message_id: message_id.to_owned(),
                 expiration: credentials.expiration.clone(),
                 credentials_id: credentials.id.0.clone(),
             }));
-            if !context.roles.put(credentials) {
+            if !roles.put(&spec.arn, credentials) {
                 tracing::error!("There is no room for more role credentials");
                 self.complete = false;
             }
         }
-        let spec = converted.spec;
         let endpoints: Vec<_> =
             spec.containers.iter().map(|c| (c.name.clone(), c.endpoint.clone())).collect();
         let source = payload::to_stored(task, &endpoints).into();
@@ -151,7 +221,7 @@ impl Taken {
     }
 }
 
-fn take_credentials(context: &AcsContext, message: wire::IamRoleCredentialsMessage) -> Handled {
+fn take_credentials(roles: &CredentialsStore, message: wire::IamRoleCredentialsMessage) -> Handled {
     let message_id = message.message_id;
     let role = match message.role_type.as_str() {
         "TaskApplication" => Some(RoleKind::Application),
@@ -172,7 +242,7 @@ fn take_credentials(context: &AcsContext, message: wire::IamRoleCredentialsMessa
         credentials_id: credentials.id.0.clone(),
     };
     let id = credentials.id.clone();
-    if !context.roles.put(credentials) {
+    if !roles.put(&task, credentials) {
         tracing::error!(%task, "There is no room for more role credentials");
         return Handled::default();
     }
@@ -187,7 +257,7 @@ fn take_credentials(context: &AcsContext, message: wire::IamRoleCredentialsMessa
         }
     });
     let event = AcsEvent::Credentials { task, role, id, respond };
-    Handled { now: Vec::new(), events: vec![event], later: Some(later) }
+    Handled { events: vec![event], later: Some(later), ..Handled::default() }
 }
 
 fn take_manifest(memory: &mut Memory, message: wire::TaskManifestMessage) -> Handled {
@@ -229,7 +299,7 @@ fn take_manifest(memory: &mut Memory, message: wire::TaskManifestMessage) -> Han
         frames
     });
     let event = AcsEvent::Manifest { timeline, respond };
-    Handled { now: Vec::new(), events: vec![event], later: Some(later) }
+    Handled { events: vec![event], later: Some(later), ..Handled::default() }
 }
 
 fn stop_verified(memory: &mut Memory, message: wire::TaskStopVerificationAck) -> Handled {

@@ -9,71 +9,25 @@
 //! It decodes, validates, keeps the connection alive and acknowledges what the engine has made
 //! durable. It never decides over tasks and never stores anything but role credentials, in memory.
 
+mod attach;
 pub mod connect;
+mod event;
 mod handle;
 mod session;
 pub mod wire;
+
+pub(crate) use event::UpdateAsk;
+pub use event::{AcsEvent, RoleKind};
 
 use super::account::Account;
 use super::api::EcsApi;
 use super::backoff::{Backoff, jittered};
 use super::roles::CredentialsStore;
+use super::update::{self, UpdateOptions};
 use super::ws::Ended;
-use crate::model::{CredentialsId, DesiredStatus, TaskArn, TaskSpec};
-use std::collections::VecDeque;
-use std::sync::Arc;
+use event::Memory;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
-
-/// Which of a task's two roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoleKind {
-    /// The task role: for the containers.
-    Application,
-    /// The execution role: for the agent.
-    Execution,
-}
-
-/// What ACS tells the engine. Events come in the order of the messages.
-#[derive(Debug)]
-pub enum AcsEvent {
-    /// Tasks and the states that they shall have, stops first.
-    Payload {
-        /// Of the message, for the log.
-        message_id: String,
-        /// The tasks, and the form in which each is to be stored.
-        tasks: Vec<(DesiredStatus, Arc<TaskSpec>, Arc<str>)>,
-        /// Tasks that can't be run, and the reason to report with STOPPED.
-        rejected: Vec<(TaskArn, String)>,
-        /// Told `Ok` when all of it would survive a crash. Only then, and only where nothing was
-        /// rejected, is the message acknowledged.
-        respond: oneshot::Sender<Result<(), ()>>,
-    },
-    /// Fresh credentials of a task, already in the [`CredentialsStore`].
-    Credentials {
-        /// The task.
-        task: TaskArn,
-        /// Which role.
-        role: RoleKind,
-        /// Their id.
-        id: CredentialsId,
-        /// Told `Ok` where the task is known. Only then are they acknowledged.
-        respond: oneshot::Sender<Result<(), ()>>,
-    },
-    /// The control plane listed all tasks of the instance.
-    Manifest {
-        /// To be stored as the newest (`task-manifest-seq-num`).
-        timeline: i64,
-        /// Told the tasks that are wanted running here, once the timeline is stored.
-        respond: oneshot::Sender<Result<Vec<TaskArn>, ()>>,
-    },
-    /// Tasks that the control plane, asked again, wants stopped.
-    StopTasks(Vec<TaskArn>),
-    /// The control plane is well: time for a look at our own health.
-    Heartbeat,
-    /// The instance is not registered any more.
-    Deregistered,
-}
+use tokio::sync::mpsc;
 
 /// How long things take; shortened by tests.
 #[derive(Debug, Clone)]
@@ -115,6 +69,8 @@ pub struct AcsContext {
     pub roles: CredentialsStore,
     /// The newest manifest that was seen, from the store; -1 for none.
     pub timeline: i64,
+    /// Where updates of the agent go; `None` refuses them.
+    pub updates: Option<UpdateOptions>,
     /// Timers.
     pub timings: AcsTimings,
 }
@@ -123,35 +79,39 @@ pub struct AcsContext {
 /// cuts, over and over, is not hammered.
 const OF_USE: Duration = Duration::from_secs(1);
 
-/// What outlives a connection.
-#[derive(Debug)]
-struct Memory {
-    /// ACS still has to send the credentials of all tasks.
-    send_credentials: bool,
-    /// The newest payload or manifest.
-    sequence: i64,
-    /// Manifest whose stop candidates are being verified.
-    manifest: Option<String>,
-    /// Events that the engine had no room for yet.
-    backlog: VecDeque<AcsEvent>,
-}
+/// Asks and answers of the updater that may wait; beyond it the control plane asks again.
+const UPDATES: usize = 16;
 
 /// Keeps a session with ACS for as long as somebody takes the events; ends when nobody does.
 /// Dropping the future is the way to stop it.
 pub async fn run(context: AcsContext, events: mpsc::Sender<AcsEvent>) {
+    let (asks, asked) = mpsc::channel(UPDATES);
+    let (answer, answers) = mpsc::channel(UPDATES);
+    let Some(options) = context.updates.clone() else {
+        return connections(context, events, Updates { asks, answers }).await;
+    };
+    // One of both ends with the other; neither is cut short by the other going on.
+    tokio::select! {
+        () = connections(context, events, Updates { asks, answers }) => {},
+        () = update::run(options, asked, answer) => {},
+    }
+}
+
+/// The session's ends of the updater.
+struct Updates {
+    asks: mpsc::Sender<UpdateAsk>,
+    answers: mpsc::Receiver<update::Answer>,
+}
+
+async fn connections(context: AcsContext, events: mpsc::Sender<AcsEvent>, mut updates: Updates) {
     let (least, most) = context.timings.backoff;
     let mut backoff = Backoff::new(least, most, 0.2, 1.5);
-    let mut memory = Memory {
-        send_credentials: true,
-        sequence: context.timeline,
-        manifest: None,
-        backlog: VecDeque::new(),
-    };
+    let mut memory = Memory::new(context.timeline, context.updates.is_some());
     let mut useless = 0;
     while !events.is_closed() {
         let steady = jittered(context.timings.inactivity.0, context.timings.inactivity.1);
         let mut connected: Option<Instant> = None;
-        let ended = session::run(&context, &events, &mut memory, &mut connected).await;
+        let ended = session::run(&context, &events, &mut memory, &mut updates, &mut connected).await;
         let lasted = connected.map(|at| at.elapsed()).unwrap_or_default();
         if lasted >= steady {
             backoff.reset();

@@ -1,11 +1,12 @@
 //! One connection to ACS: reads frames, passes events on, writes acks when they are due, and watches
 //! the clock (spec/control-plane.md 3.3).
 
-use super::handle::{Handled, handle};
-use super::{AcsContext, AcsEvent, Memory, connect};
+use super::event::{AcsEvent, Memory};
+use super::handle::{Acks, Handled, handle};
+use super::{AcsContext, Updates, connect};
 use crate::control::backoff::jittered;
+use crate::control::update::Answer;
 use crate::control::ws::{self, Ended, Socket, WsError};
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
 use std::time::{Duration, Instant};
@@ -21,13 +22,11 @@ const MAX_PENDING: usize = 256;
 /// How long the peer may take to answer a close frame.
 const CLOSING: Duration = Duration::from_secs(10);
 
-/// Frames to write once the engine has answered; none where it said no.
-pub(super) type Acks = BoxFuture<'static, Vec<String>>;
-
 pub(super) async fn run(
     context: &AcsContext,
     events: &mpsc::Sender<AcsEvent>,
     memory: &mut Memory,
+    updates: &mut Updates,
     connected: &mut Option<Instant>,
 ) -> Ended {
     let found = context.api.discover_poll_endpoint(&context.cluster, &context.instance).await;
@@ -46,7 +45,8 @@ pub(super) async fn run(
             *connected = Some(Instant::now());
             memory.send_credentials = false;
             tracing::info!(%host, "Connected to ACS");
-            Session { context, events, memory, socket, host, pending: FuturesUnordered::new() }.talk().await
+            let pending = FuturesUnordered::new();
+            Session { context, events, memory, updates, socket, host, pending }.talk().await
         }
         Err(error) => Ended::Failed(error),
     }
@@ -56,6 +56,7 @@ struct Session<'a> {
     context: &'a AcsContext,
     events: &'a mpsc::Sender<AcsEvent>,
     memory: &'a mut Memory,
+    updates: &'a mut Updates,
     socket: Socket,
     host: String,
     pending: FuturesUnordered<Acks>,
@@ -100,6 +101,16 @@ impl Session<'_> {
                         if let Err(ended) = self.send(frame).await {
                             return ended;
                         }
+                    }
+                },
+                Some(answer) = self.updates.answers.recv(), if !closing => {
+                    let (Answer::Frame(frame) | Answer::Perform(frame)) = &answer;
+                    if let Err(ended) = self.send(frame.clone()).await {
+                        return ended;
+                    }
+                    // Only now: the agent ends by it.
+                    if matches!(answer, Answer::Perform(_)) {
+                        self.memory.backlog.push_back(AcsEvent::Update);
                     }
                 },
                 () = &mut expiry, if !closing => {
@@ -147,9 +158,12 @@ impl Session<'_> {
             }
         };
         drop(text);
-        let Handled { now, events, later } = handle(self.context, self.memory, message);
+        let Handled { now, events, later, update } = handle(&self.context.roles, self.memory, message);
         self.memory.backlog.extend(events);
         self.pending.extend(later);
+        if update.is_some_and(|ask| self.updates.asks.try_send(ask).is_err()) {
+            tracing::warn!("Dropping an agent update: too many were asked for at once");
+        }
         for frame in now {
             self.send(frame).await?;
         }

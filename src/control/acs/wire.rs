@@ -286,6 +286,16 @@ wire_struct! {
         pub cluster_arn: String,
         /// Echoed in the ack.
         pub container_instance_arn: String,
+        /// What to fetch.
+        pub update_info: Option<UpdateInfo>,
+    }
+
+    /// A new agent. Debug keeps the location's query to itself: it may be signed.
+    pub struct UpdateInfo {
+        /// Where it is.
+        pub location: String,
+        /// SHA-256 of the file, in hex.
+        pub signature: String,
     }
 
     /// Start the new agent.
@@ -297,6 +307,8 @@ wire_struct! {
         pub cluster_arn: String,
         /// Echoed in the ack.
         pub container_instance_arn: String,
+        /// As staged.
+        pub update_info: Option<UpdateInfo>,
     }
 
     /// The service is about to close the connection, or the body of an exception.
@@ -304,6 +316,13 @@ wire_struct! {
     pub struct NoticeMessage {
         /// Text for the log.
         pub message: String,
+    }
+}
+
+impl std::fmt::Debug for UpdateInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let location = self.location.split('?').next();
+        f.debug_struct("UpdateInfo").field("location", &location).field("signature", &self.signature).finish()
     }
 }
 
@@ -381,7 +400,13 @@ pub struct UnreadableTask {
     pub reason: String,
 }
 
-const NOTICES: [&str; 8] = [
+/// Recognised and without effect: notices, and what only an agent has reason to send.
+const NOTICES: [&str; 13] = [
+    AckRequest::TYPE,
+    NackRequest::TYPE,
+    HeartbeatAckRequest::TYPE,
+    IamRoleCredentialsAckRequest::TYPE,
+    TaskStopVerificationMessage::TYPE,
     "CloseMessage",
     "ErrorMessage",
     "ServerException",

@@ -1,5 +1,6 @@
 //! SubmitTaskStateChange (spec/control-plane.md 1.7, 5.3, 5.4): the [`Reporter`] of the engine.
 
+use super::order::TaskOrder;
 use super::{ApiError, EcsApi};
 use crate::control::backoff::{Backoff, random_fraction};
 use crate::core::ReportOutcome;
@@ -43,15 +44,16 @@ impl Default for SubmitTimings {
 /// Reports for one cluster.
 #[derive(Debug, Clone)]
 pub struct InstanceReporter {
-    api: EcsApi,
-    cluster: String,
-    timings: SubmitTimings,
+    pub(super) api: EcsApi,
+    pub(super) cluster: String,
+    pub(super) timings: SubmitTimings,
+    pub(super) order: TaskOrder,
 }
 
 impl InstanceReporter {
     /// `cluster` as it was registered with.
     pub fn new(api: EcsApi, cluster: impl Into<String>) -> Self {
-        Self { api, cluster: cluster.into(), timings: SubmitTimings::default() }
+        Self { api, cluster: cluster.into(), timings: SubmitTimings::default(), order: TaskOrder::default() }
     }
 
     /// With other waits.
@@ -61,6 +63,7 @@ impl InstanceReporter {
     }
 
     async fn submit_until_settled(&self, change: &TaskStateChange) -> ReportOutcome {
+        let _turn = self.order.turn(&change.task).await;
         let timings = &self.timings;
         let mut other = Backoff::new(timings.other_least, timings.other_least * 30, 0.2, 1.3);
         let mut transient = 0u32;

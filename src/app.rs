@@ -8,14 +8,14 @@ mod acs;
 mod facts;
 mod glue;
 pub mod local_host;
+mod registration;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::config::{self, Config};
 use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
-use crate::control::api::{InstanceReporter, Registered, Registration};
-use crate::control::attributes::{Capabilities, attributes};
+use crate::control::api::InstanceReporter;
 use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
@@ -23,10 +23,12 @@ use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, Ins
 use crate::core::{Rules, Timeouts};
 use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
 use crate::net::{NetworkOptions, NetworkService};
-use crate::ports::{Containers, Loaded, Store, StoreChange};
+use crate::ports::{Containers, Loaded, Store};
 use crate::store::RedbStore;
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
 use glue::Instance;
+use registration::cluster_or_default;
+pub use registration::print_attributes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,11 +41,6 @@ pub const DONE: u8 = 0;
 pub const FAILED: u8 = 1;
 /// Exit code: failed, and would again; the supervisor must not restart the agent.
 pub const TERMINAL: u8 = 5;
-
-/// Keys of what the store holds of the agent itself, as the original names them.
-const INSTANCE_ARN: &str = "container-instance-arn";
-const CLUSTER: &str = "cluster-name";
-const AVAILABILITY_ZONE: &str = "availability-zone";
 
 /// What the command line adds to the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,22 +112,6 @@ pub fn run(overrides: &Overrides) -> u8 {
     // Effects under way are left: whatever they were making is found again by its derived id.
     runtime.shutdown_background();
     code
-}
-
-/// Prints the attributes that would be registered: `name<TAB>value`.
-pub fn print_attributes() -> u8 {
-    match Config::from_env(|name| std::env::var(name).ok()) {
-        Ok((config, _)) => {
-            for attribute in attributes(&capabilities(&config)) {
-                println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
-            }
-            DONE
-        }
-        Err(error) => {
-            eprintln!("ecsd: {error}");
-            FAILED
-        }
-    }
 }
 
 async fn agent(config: Config, overrides: &Overrides) -> Result<(), Failure> {
@@ -221,7 +202,7 @@ impl Agent {
         });
         let (store, stored) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
         let store: Arc<dyn Store> = Arc::new(store);
-        check_cluster(&config, &stored)?;
+        registration::check_cluster(&config, &stored)?;
         let facts = InstanceFacts::measure(
             config.reserved_memory_mib,
             config.reserved_ports.clone(),
@@ -307,7 +288,9 @@ impl Agent {
     async fn serve(&mut self) -> Failure {
         self.start_endpoints();
         let api = EcsApi::new(&self.account);
-        let registered = match self.register(&api).await {
+        let registered =
+            registration::register(&self.config, &self.imds, &self.facts, &self.stored, &self.store, &api);
+        let registered = match registered.await {
             Ok(registered) => registered,
             Err(failure) => return failure,
         };
@@ -343,38 +326,6 @@ impl Agent {
         Failure::retry("the ACS session ended")
     }
 
-    async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {
-        let known = self.stored.meta.get(INSTANCE_ARN).cloned();
-        let mut capabilities = capabilities(&self.config);
-        if known.is_some() {
-            // Custom attributes belong to the first registration only.
-            capabilities.custom.clear();
-        }
-        let wanted = Registration {
-            cluster: self.config.cluster.clone(),
-            instance_arn: known,
-            facts: self.facts.clone(),
-            attributes: attributes(&capabilities),
-            tags: self.config.instance_tags.clone(),
-            document: self.imds.document().await,
-        };
-        let registered = api.register_container_instance(&wanted).await;
-        let registered = registered
-            .map_err(|error| Failure { code: error.exit_code(), message: control::chain(&error) })?;
-        tracing::info!(instance = registered.arn, cluster = registered.cluster, "registered");
-        let store = self.store.clone();
-        let changes = [
-            StoreChange::PutMeta(INSTANCE_ARN, registered.arn.clone()),
-            StoreChange::PutMeta(CLUSTER, registered.cluster.clone()),
-            StoreChange::PutMeta(AVAILABILITY_ZONE, registered.availability_zone.clone()),
-        ];
-        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
-        if let Err(error) = written.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
-            tracing::error!(error, "the registration could not be stored: the next start registers anew");
-        }
-        Ok(registered)
-    }
-
     /// Metadata and introspection.
     fn start_endpoints(&mut self) {
         let (snapshots, snapshot) = watch::channel(Arc::new(tmds::Snapshot::default()));
@@ -401,33 +352,6 @@ impl Agent {
                 std::future::pending::<()>().await;
             });
         }
-    }
-}
-
-fn cluster_or_default(config: &Config) -> String {
-    if config.cluster.is_empty() { "default".to_owned() } else { config.cluster.clone() }
-}
-
-/// State of one cluster must not go on in another.
-fn check_cluster(config: &Config, stored: &Loaded) -> Result<(), Failure> {
-    let configured = cluster_or_default(config);
-    match stored.meta.get(CLUSTER) {
-        Some(saved) if *saved != configured => Err(Failure::terminal(format!(
-            "ECS_CLUSTER is {configured:?}, but the state in {} is of cluster {saved:?}: set ECS_CLUSTER back, or \
-             move the state away to register anew",
-            config.data_dir.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn capabilities(config: &Config) -> Capabilities {
-    Capabilities {
-        custom: config.instance_attributes.clone(),
-        logging_drivers: config.logging_drivers.clone(),
-        privileged: !config.privileged_disabled,
-        task_limits: config.task_cpu_mem_limit.unwrap_or(true),
-        os_family: config.os_family.clone(),
     }
 }
 

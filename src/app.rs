@@ -4,11 +4,15 @@
 //! Order: configuration, log, state, host, network; then the engine, so that containers are watched
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
+mod abilities;
 mod acs;
 mod facts;
 mod glue;
+pub mod lifecycle;
 pub mod local_host;
+mod notify;
 mod registration;
+pub mod spot;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::config::{self, Config};
@@ -16,6 +20,7 @@ use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
 use crate::control::api::InstanceReporter;
+use crate::control::credentials::{ChainOptions, CredentialsCache};
 use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
@@ -26,9 +31,11 @@ use crate::net::{NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store};
 use crate::store::RedbStore;
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
+use abilities::Abilities;
+pub use abilities::print_attributes;
 use glue::Instance;
-use registration::cluster_or_default;
-pub use registration::print_attributes;
+use notify::Notifier;
+use registration::{Registrar, cluster_or_default};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,17 +131,28 @@ async fn agent(config: Config, overrides: &Overrides) -> Result<(), Failure> {
             _ = interrupt.recv() => "SIGINT",
         }
     };
+    let notifier = Notifier::from_env();
+    notifier.status("starting");
     let mut agent = Agent::assemble(config, overrides).await?;
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(agent.engine.take_loop(stopped));
+    if let Some(period) = notify::watchdog_period(|name| std::env::var(name).ok()) {
+        let handle = agent.handle.clone();
+        let responds = move || {
+            let handle = handle.clone();
+            Box::pin(async move { handle.responds().await }) as futures_util::future::BoxFuture<'static, bool>
+        };
+        agent.background.spawn(notifier.clone().keep_alive(period, responds));
+    }
     // The work ends with an error or never; the signal ends it.
     let result = tokio::select! {
-        failure = agent.serve() => Err(failure),
+        failure = agent.serve(&notifier) => Err(failure),
         name = ended => {
             tracing::info!(signal = name, "the agent ends; containers are left alone");
             Ok(())
         }
     };
+    notifier.stopping("ending; containers are left alone");
     agent.background.abort_all();
     stop.send_replace(true);
     // What is known is made durable; a store that hangs does not hold the end back.
@@ -150,6 +168,7 @@ struct Agent {
     store: Arc<dyn Store>,
     stored: Loaded,
     facts: InstanceFacts,
+    abilities: Abilities,
     engine: EngineSlot,
     handle: EngineHandle,
     roles: CredentialsStore,
@@ -177,20 +196,28 @@ impl EngineSlot {
 
 impl Agent {
     async fn assemble(config: Config, overrides: &Overrides) -> Result<Self, Failure> {
-        let imds_disabled = config.imds_disabled || overrides.imds_disabled;
+        let imds_disabled = config.imds_disabled || overrides.imds_disabled || config.external;
         let identity = AgentIdentity { os_family: config.os_family.clone(), ..AgentIdentity::default() };
         let http = control::http::SchemeClient::default();
         let imds = Imds::new(&http, imds_disabled);
+        let cloud_init = lifecycle::check_cloud_init(&imds, lifecycle::CLOUD_INIT_RESULT.as_ref()).await;
+        cloud_init.map_err(|error| Failure::terminal(control::chain(&error)))?;
         let region = match &config.region {
             Some(region) => region.clone(),
             None => imds.region().await.map_err(|error| {
                 Failure::retry(format!("no region: set AWS_DEFAULT_REGION ({})", control::chain(&error)))
             })?,
         };
-        let mut account = Account::new(region.clone(), config.backend_host.clone(), identity);
+        let chain = ChainOptions {
+            external: config.external,
+            rotating_profile: config.alternate_credential_profile.clone().unwrap_or_else(|| "default".into()),
+            ..ChainOptions::new(region.clone())
+        };
+        let mut account = Account::new(region.clone(), config.backend_host.clone(), identity)
+            .with_credentials(CredentialsCache::chain(http, chain));
         if overrides.accept_any_certificate {
             tracing::warn!("-k: the control plane's certificates are not verified");
-            account = account.accept_any_certificate().map_err(Failure::terminal)?;
+            account = account.accept_any_certificate();
         }
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| Failure::retry(format!("ECS_DATADIR {}: {error}", config.data_dir.display())))?;
@@ -202,7 +229,7 @@ impl Agent {
         });
         let (store, stored) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
         let store: Arc<dyn Store> = Arc::new(store);
-        registration::check_cluster(&config, &stored)?;
+        let stored = registration::own_state(&config, &imds, &store, stored).await?;
         let facts = InstanceFacts::measure(
             config.reserved_memory_mib,
             config.reserved_ports.clone(),
@@ -218,6 +245,13 @@ impl Agent {
             ..CgroupOptions::default()
         })
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let cgroups = Arc::new(cgroups);
+        let abilities = {
+            let (config, cgroups) = (config.clone(), cgroups.clone());
+            let probed = tokio::task::spawn_blocking(move || Abilities::probe(&config, &cgroups));
+            probed.await.map_err(Failure::retry)??
+        };
+        account = account.with_dual_stack(abilities.ipv6_only);
         let containers = Arc::new(ContainerService::new(
             connection,
             container_options(&config, cgroups.systemd_cgroup())?,
@@ -234,9 +268,11 @@ impl Agent {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
             networks: networks.clone(),
-            cgroups: Arc::new(cgroups),
+            cgroups,
             store: store.clone(),
-            reporter: Arc::new(InstanceReporter::new(api.clone(), cluster.clone())),
+            reporter: Arc::new(
+                InstanceReporter::new(api.clone(), cluster.clone()).with_ipv6_only(abilities.ipv6_only),
+            ),
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
             decoder: Arc::new(PayloadDecoder),
         };
@@ -276,6 +312,7 @@ impl Agent {
             store,
             stored,
             facts,
+            abilities,
             engine: EngineSlot(Some(engine)),
             handle,
             roles: CredentialsStore::default(),
@@ -285,12 +322,27 @@ impl Agent {
     }
 
     /// Registers and keeps both websockets; comes back only with a failure.
-    async fn serve(&mut self) -> Failure {
+    async fn serve(&mut self, notifier: &Notifier) -> Failure {
         self.start_endpoints();
+        if self.config.warm_pools_check {
+            notifier.status("waiting for the warm pool to let the instance into service");
+            let timings = lifecycle::WarmPoolTimings::default();
+            if let Err(error) = lifecycle::leave_warm_pool(&self.imds, &timings).await {
+                return Failure::terminal(control::chain(&error));
+            }
+        }
+        notifier.status("registering");
         let api = EcsApi::new(&self.account);
-        let registered =
-            registration::register(&self.config, &self.imds, &self.facts, &self.stored, &self.store, &api);
-        let registered = match registered.await {
+        let registrar = Registrar {
+            config: &self.config,
+            imds: &self.imds,
+            account: &self.account,
+            facts: &self.facts,
+            abilities: &self.abilities,
+            stored: &self.stored,
+            store: &self.store,
+        };
+        let registered = match registrar.register(&api).await {
             Ok(registered) => registered,
             Err(failure) => return failure,
         };
@@ -300,6 +352,18 @@ impl Agent {
             instance.availability_zone =
                 Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
         });
+        notifier.ready(&format!("registered with cluster {}", registered.cluster));
+        if self.config.spot_draining {
+            let (cluster, instance) = (registered.cluster.clone(), registered.arn.clone());
+            let imds = self.imds.clone();
+            self.background.spawn(spot::drain_when_interrupted(
+                imds,
+                api.clone(),
+                cluster,
+                instance,
+                spot::POLL,
+            ));
+        }
         let timeline = self.stored.meta.get(acs::MANIFEST_SEQUENCE).and_then(|text| text.parse().ok());
         let (events, inbox) = tokio::sync::mpsc::channel(64);
         let context = AcsContext {

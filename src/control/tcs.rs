@@ -232,8 +232,8 @@ async fn publish_idle(context: &TcsContext, url: &url::Url, socket: &mut Socket)
     let account = &context.account;
     let failed = |error| Ended::Failed(error);
     let credentials = account.credentials.get().await.map_err(|e| failed(WsError::Credentials(e)))?;
-    let frame =
-        sigv4::sign_frame(&credentials, &account.region, url, &json, now).map_err(|e| failed(e.into()))?;
+    let frame = sigv4::sign_frame(&credentials, &account.region, url, &json, account.clock.now())
+        .map_err(|e| failed(e.into()))?;
     match tokio::time::timeout(ws::WRITE, socket.send(Message::text(frame))).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(ws::broke(host(), error)),

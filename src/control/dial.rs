@@ -15,8 +15,8 @@ const MAX_ANSWER: usize = 16 * 1024;
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Bytes both ways.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Duplex for T {}
 
 /// A connection, whatever it goes through.
 pub type Wire = Box<dyn Duplex>;

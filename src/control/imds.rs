@@ -76,6 +76,15 @@ pub enum ImdsError {
     /// `AWS_EC2_METADATA_DISABLED`, `-blackhole-ec2-metadata` or `ECS_EXTERNAL`.
     #[error("the instance metadata service is blackholed (AWS_EC2_METADATA_DISABLED, ECS_EXTERNAL)")]
     Disabled,
+    /// Not an address.
+    #[error("{endpoint:?} is no address of an instance metadata service")]
+    Endpoint {
+        /// The address.
+        endpoint: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Too slow.
     #[error("the instance metadata service did not answer {path} within {QUESTION:?}")]
     Late {
@@ -124,6 +133,20 @@ impl Imds {
             .with_sleep_impl(TokioSleep::new());
         let client = Client::builder().configure(&config).max_attempts(3).build();
         Self { client: Some(client) }
+    }
+
+    /// At another address than the environment's.
+    ///
+    /// # Errors
+    /// [`ImdsError::Endpoint`]
+    pub fn with_endpoint(http: &SchemeClient, endpoint: &str) -> Result<Self, ImdsError> {
+        let config = ProviderConfig::without_region()
+            .with_http_client(http.clone())
+            .with_sleep_impl(TokioSleep::new());
+        let builder = Client::builder().configure(&config).max_attempts(3).endpoint(endpoint);
+        let builder =
+            builder.map_err(|source| ImdsError::Endpoint { endpoint: endpoint.to_owned(), source })?;
+        Ok(Self { client: Some(builder.build()) })
     }
 
     /// Whether it is never asked.

@@ -48,6 +48,10 @@ struct Script {
     answers: HashMap<String, VecDeque<(u16, Value)>>,
     refusals: HashMap<Channel, Refusals>,
     imds: HashMap<String, String>,
+    /// Paths that are refused, and how often still.
+    imds_refusals: HashMap<String, usize>,
+    /// Questions by path.
+    imds_asked: HashMap<String, usize>,
     failures: Vec<String>,
     imds_requests: usize,
     /// How far the service's clock is ahead of this machine's, in seconds; with it, signatures that are
@@ -140,9 +144,19 @@ impl Backend {
         self.shared.script.lock().unwrap().ec2.extend(answers);
     }
 
-    /// The instance metadata service forgets a path.
-    pub fn no_metadata(&self, path: &str) {
-        self.shared.script.lock().unwrap().imds.remove(path);
+    /// The instance metadata service refuses a path so many times (403, which nobody tries again).
+    pub fn metadata_refuses(&self, path: &str, times: usize) {
+        self.shared.script.lock().unwrap().imds_refusals.insert(path.into(), times);
+    }
+
+    /// Waits until a path of it was asked for so many times more.
+    pub async fn metadata_asked(&self, path: &str, more: usize) {
+        let asked = || self.shared.script.lock().unwrap().imds_asked.get(path).copied().unwrap_or(0);
+        let (before, begun) = (asked(), std::time::Instant::now());
+        while asked() < before + more {
+            assert!(begun.elapsed() < PATIENCE, "{path} is not asked for");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -360,7 +374,7 @@ fn describe_tags(shared: &Shared, request: &Request<Incoming>) -> Response<Full<
 /// By how much a signature is off, where the service minds: its answer.
 fn too_skewed(script: &Script, headers: &BTreeMap<String, String>) -> Option<Response<Full<Bytes>>> {
     let (ahead, code) = script.clock.as_ref()?;
-    let signed = chrono_of(headers.get("x-amz-date")?);
+    let signed = seconds_of(headers.get("x-amz-date")?);
     (signed - now() - ahead).abs().gt(&300).then(|| {
         answer(403, json!({"__type": code, "message": "Signature expired: the clock is off"}).to_string())
     })
@@ -371,7 +385,7 @@ fn now() -> i64 {
 }
 
 /// Seconds of `20261123T205629Z`.
-fn chrono_of(date: &str) -> i64 {
+fn seconds_of(date: &str) -> i64 {
     let dashed = format!(
         "{}-{}-{}T{}:{}:{}Z",
         &date[..4],
@@ -408,6 +422,11 @@ fn metadata(shared: &Shared, path: &str, request: &Request<Incoming>) -> Respons
     }
     if request.headers().get("x-aws-ec2-metadata-token").is_none_or(|t| t != "token") {
         return answer(401, "");
+    }
+    *script.imds_asked.entry(path.to_owned()).or_default() += 1;
+    if let Some(refusals) = script.imds_refusals.get_mut(path).filter(|refusals| **refusals > 0) {
+        *refusals -= 1;
+        return answer(403, "");
     }
     match script.imds.get(path) {
         Some(text) => answer(200, text.clone()),

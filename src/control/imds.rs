@@ -6,7 +6,7 @@
 use super::backoff::Backoff;
 use super::credentials::CredentialsCache;
 use super::http::SchemeClient;
-use aws_config::imds::client::{Client, error::ImdsError as SdkError};
+use aws_config::imds::client::{Builder, Client, error::ImdsError as SdkError};
 use aws_config::provider_config::ProviderConfig;
 use aws_smithy_async::rt::sleep::TokioSleep;
 use std::time::{Duration, Instant};
@@ -125,14 +125,7 @@ pub struct Imds {
 impl Imds {
     /// `disabled` is `AWS_EC2_METADATA_DISABLED`, or an instance outside EC2.
     pub fn new(http: &SchemeClient, disabled: bool) -> Self {
-        if disabled {
-            return Self { client: None };
-        }
-        let config = ProviderConfig::without_region()
-            .with_http_client(http.clone())
-            .with_sleep_impl(TokioSleep::new());
-        let client = Client::builder().configure(&config).max_attempts(3).build();
-        Self { client: Some(client) }
+        Self { client: (!disabled).then(|| builder(http).build()) }
     }
 
     /// At another address than the environment's.
@@ -140,13 +133,8 @@ impl Imds {
     /// # Errors
     /// [`ImdsError::Endpoint`]
     pub fn with_endpoint(http: &SchemeClient, endpoint: &str) -> Result<Self, ImdsError> {
-        let config = ProviderConfig::without_region()
-            .with_http_client(http.clone())
-            .with_sleep_impl(TokioSleep::new());
-        let builder = Client::builder().configure(&config).max_attempts(3).endpoint(endpoint);
-        let builder =
-            builder.map_err(|source| ImdsError::Endpoint { endpoint: endpoint.to_owned(), source })?;
-        Ok(Self { client: Some(builder.build()) })
+        let bad = |source| ImdsError::Endpoint { endpoint: endpoint.to_owned(), source };
+        Ok(Self { client: Some(builder(http).endpoint(endpoint).map_err(bad)?.build()) })
     }
 
     /// Whether it is never asked.
@@ -251,4 +239,10 @@ impl Imds {
             Err(_) => Err(ImdsError::Late { path }),
         }
     }
+}
+
+fn builder(http: &SchemeClient) -> Builder {
+    let config =
+        ProviderConfig::without_region().with_http_client(http.clone()).with_sleep_impl(TokioSleep::new());
+    Client::builder().configure(&config).max_attempts(3)
 }

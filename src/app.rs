@@ -4,6 +4,7 @@
 //! Order: configuration, log, state, host, network; then the engine, so that containers are watched
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
+mod abilities;
 mod acs;
 mod attach;
 mod audit;
@@ -11,8 +12,12 @@ mod doctor;
 mod dump;
 mod facts;
 mod glue;
+pub mod lifecycle;
 pub mod local_host;
+mod notify;
+mod registration;
 pub mod settings;
+pub mod spot;
 pub mod telemetry;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
@@ -20,8 +25,8 @@ use crate::config::{self, Config};
 use crate::containerd::images::{ImageOptions, PullBehavior};
 use crate::containerd::{Connection, ContainerOptions, ContainerService, ImageService};
 use crate::control::acs::{AcsContext, AcsTimings};
-use crate::control::api::{InstanceReporter, Registered, Registration};
-use crate::control::attributes::{Capabilities, attributes};
+use crate::control::api::InstanceReporter;
+use crate::control::credentials::{ChainOptions, CredentialsCache};
 use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::tcs::{TcsContext, TcsTimings};
@@ -30,12 +35,16 @@ use crate::control::{self, Account, AgentIdentity, CredentialsStore, EcsApi, Ins
 use crate::core::{Rules, Timeouts};
 use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
 use crate::net::{HostLinks, NetworkOptions, NetworkService};
-use crate::ports::{Containers, Loaded, Store, StoreChange};
+use crate::ports::{Containers, Loaded, Store};
 use crate::store::RedbStore;
 use crate::telemetry::{AuditLog, Log};
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
+use abilities::Abilities;
+pub use abilities::print_attributes;
 use doctor::Doctor;
 use glue::Instance;
+use notify::Notifier;
+use registration::{Registrar, cluster_or_default};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,11 +60,6 @@ pub const TERMINAL: u8 = 5;
 
 /// Exit code: a new agent is staged; the supervisor is to start that one.
 pub const UPDATE: u8 = 42;
-
-/// Keys of what the store holds of the agent itself, as the original names them.
-const INSTANCE_ARN: &str = "container-instance-arn";
-const CLUSTER: &str = "cluster-name";
-const AVAILABILITY_ZONE: &str = "availability-zone";
 
 /// What the command line adds to the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,22 +137,6 @@ pub fn run(overrides: &Overrides) -> u8 {
     code
 }
 
-/// Prints the attributes that would be registered: `name<TAB>value`.
-pub fn print_attributes() -> u8 {
-    match settings::load_local() {
-        Ok(loaded) => {
-            for attribute in attributes(&capabilities(&loaded.config)) {
-                println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
-            }
-            DONE
-        }
-        Err(error) => {
-            eprintln!("ecsd: {error}");
-            FAILED
-        }
-    }
-}
-
 async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::retry)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::retry)?;
@@ -161,19 +149,30 @@ async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), F
             _ = interrupt.recv() => "SIGINT",
         }
     };
+    let notifier = Notifier::from_env();
+    notifier.status("starting");
     let mut agent = Agent::assemble(config, overrides).await?;
     agent.audit = log.audit();
     agent.background.spawn(dump::serve(asked, agent.handle.view(), agent.roles.clone()));
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(agent.engine.take_loop(stopped));
+    if let Some(period) = notify::watchdog_period(|name| std::env::var(name).ok()) {
+        let handle = agent.handle.clone();
+        let responds = move || {
+            let handle = handle.clone();
+            Box::pin(async move { handle.responds().await }) as futures_util::future::BoxFuture<'static, bool>
+        };
+        agent.background.spawn(notifier.clone().keep_alive(period, responds));
+    }
     // The work ends with an error or never; the signal ends it.
     let result = tokio::select! {
-        failure = agent.serve() => Err(failure),
+        failure = agent.serve(&notifier) => Err(failure),
         name = ended => {
             tracing::info!(signal = name, "the agent ends; containers are left alone");
             Ok(())
         }
     };
+    notifier.stopping("ending; containers are left alone");
     agent.background.abort_all();
     stop.send_replace(true);
     // What is known is made durable; a store that hangs does not hold the end back.
@@ -189,6 +188,7 @@ struct Agent {
     store: Arc<dyn Store>,
     stored: Loaded,
     facts: InstanceFacts,
+    abilities: Abilities,
     engine: EngineSlot,
     handle: EngineHandle,
     cgroups: Arc<CgroupService>,
@@ -220,20 +220,28 @@ impl EngineSlot {
 
 impl Agent {
     async fn assemble(config: Config, overrides: &Overrides) -> Result<Self, Failure> {
-        let imds_disabled = config.imds_disabled || overrides.imds_disabled;
+        let imds_disabled = config.imds_disabled || overrides.imds_disabled || config.external;
         let identity = AgentIdentity { os_family: config.os_family.clone(), ..AgentIdentity::default() };
         let http = control::http::SchemeClient::default();
         let imds = Imds::new(&http, imds_disabled);
+        let cloud_init = lifecycle::check_cloud_init(&imds, lifecycle::CLOUD_INIT_RESULT.as_ref()).await;
+        cloud_init.map_err(|error| Failure::terminal(control::chain(&error)))?;
         let region = match &config.region {
             Some(region) => region.clone(),
             None => imds.region().await.map_err(|error| {
                 Failure::retry(format!("no region: set AWS_DEFAULT_REGION ({})", control::chain(&error)))
             })?,
         };
-        let mut account = Account::new(region.clone(), config.backend_host.clone(), identity);
+        let chain = ChainOptions {
+            external: config.external,
+            rotating_profile: config.alternate_credential_profile.clone().unwrap_or_else(|| "default".into()),
+            ..ChainOptions::new(region.clone())
+        };
+        let mut account = Account::new(region.clone(), config.backend_host.clone(), identity)
+            .with_credentials(CredentialsCache::chain(http, chain));
         if overrides.accept_any_certificate {
             tracing::warn!("-k: the control plane's certificates are not verified");
-            account = account.accept_any_certificate().map_err(Failure::terminal)?;
+            account = account.accept_any_certificate();
         }
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| Failure::retry(format!("ECS_DATADIR {}: {error}", config.data_dir.display())))?;
@@ -245,7 +253,7 @@ impl Agent {
         });
         let (store, stored) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
         let store: Arc<dyn Store> = Arc::new(store);
-        check_cluster(&config, &stored)?;
+        let stored = registration::own_state(&config, &imds, &store, stored).await?;
         let facts = InstanceFacts::measure(
             config.reserved_memory_mib,
             config.reserved_ports.clone(),
@@ -263,6 +271,12 @@ impl Agent {
         })
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let cgroups = Arc::new(cgroups);
+        let abilities = {
+            let (config, cgroups) = (config.clone(), cgroups.clone());
+            let probed = tokio::task::spawn_blocking(move || Abilities::probe(&config, &cgroups));
+            probed.await.map_err(Failure::retry)??
+        };
+        account = account.with_dual_stack(abilities.ipv6_only);
         let containers = Arc::new(ContainerService::new(
             connection,
             container_options(&config, cgroups.systemd_cgroup())?,
@@ -275,7 +289,8 @@ impl Agent {
 
         let api = EcsApi::new(&account);
         let cluster = cluster_or_default(&config);
-        let reporter = Arc::new(InstanceReporter::new(api.clone(), cluster.clone()));
+        let reporter =
+            Arc::new(InstanceReporter::new(api.clone(), cluster.clone()).with_ipv6_only(abilities.ipv6_only));
         let ports = Ports {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
@@ -322,6 +337,7 @@ impl Agent {
             store,
             stored,
             facts,
+            abilities,
             engine: EngineSlot(Some(engine)),
             handle,
             cgroups,
@@ -335,12 +351,29 @@ impl Agent {
     }
 
     /// Registers and keeps both websockets; comes back only with a failure.
-    async fn serve(&mut self) -> Failure {
+    async fn serve(&mut self, notifier: &Notifier) -> Failure {
         let statistics =
             telemetry::start(&self.config, self.cgroups.clone(), self.handle.view(), &mut self.background);
         self.start_endpoints();
+        if self.config.warm_pools_check {
+            notifier.status("waiting for the warm pool to let the instance into service");
+            let timings = lifecycle::WarmPoolTimings::default();
+            if let Err(error) = lifecycle::leave_warm_pool(&self.imds, &timings).await {
+                return Failure::terminal(control::chain(&error));
+            }
+        }
+        notifier.status("registering");
         let api = EcsApi::new(&self.account);
-        let registered = match self.register(&api).await {
+        let registrar = Registrar {
+            config: &self.config,
+            imds: &self.imds,
+            account: &self.account,
+            facts: &self.facts,
+            abilities: &self.abilities,
+            stored: &self.stored,
+            store: &self.store,
+        };
+        let registered = match registrar.register(&api).await {
             Ok(registered) => registered,
             Err(failure) => return failure,
         };
@@ -350,6 +383,18 @@ impl Agent {
             instance.availability_zone =
                 Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
         });
+        notifier.ready(&format!("registered with cluster {}", registered.cluster));
+        if self.config.spot_draining {
+            let (cluster, instance) = (registered.cluster.clone(), registered.arn.clone());
+            let imds = self.imds.clone();
+            self.background.spawn(spot::drain_when_interrupted(
+                imds,
+                api.clone(),
+                cluster,
+                instance,
+                spot::POLL,
+            ));
+        }
         let timeline = self.stored.meta.get(acs::MANIFEST_SEQUENCE).and_then(|text| text.parse().ok());
         let (events, inbox) = tokio::sync::mpsc::channel(64);
         let context = AcsContext {
@@ -409,38 +454,6 @@ impl Agent {
         announce
     }
 
-    async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {
-        let known = self.stored.meta.get(INSTANCE_ARN).cloned();
-        let mut capabilities = capabilities(&self.config);
-        if known.is_some() {
-            // Custom attributes belong to the first registration only.
-            capabilities.custom.clear();
-        }
-        let wanted = Registration {
-            cluster: self.config.cluster.clone(),
-            instance_arn: known,
-            facts: self.facts.clone(),
-            attributes: attributes(&capabilities),
-            tags: self.config.instance_tags.clone(),
-            document: self.imds.document().await,
-        };
-        let registered = api.register_container_instance(&wanted).await;
-        let registered = registered
-            .map_err(|error| Failure { code: error.exit_code(), message: control::chain(&error) })?;
-        tracing::info!(instance = registered.arn, cluster = registered.cluster, "registered");
-        let store = self.store.clone();
-        let changes = [
-            StoreChange::PutMeta(INSTANCE_ARN, registered.arn.clone()),
-            StoreChange::PutMeta(CLUSTER, registered.cluster.clone()),
-            StoreChange::PutMeta(AVAILABILITY_ZONE, registered.availability_zone.clone()),
-        ];
-        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
-        if let Err(error) = written.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())) {
-            tracing::error!(error, "the registration could not be stored: the next start registers anew");
-        }
-        Ok(registered)
-    }
-
     /// Metadata and introspection.
     fn start_endpoints(&mut self) {
         let (snapshots, snapshot) = watch::channel(Arc::new(tmds::Snapshot::default()));
@@ -475,33 +488,6 @@ impl Agent {
                 std::future::pending::<()>().await;
             });
         }
-    }
-}
-
-fn cluster_or_default(config: &Config) -> String {
-    if config.cluster.is_empty() { "default".to_owned() } else { config.cluster.clone() }
-}
-
-/// State of one cluster must not go on in another.
-fn check_cluster(config: &Config, stored: &Loaded) -> Result<(), Failure> {
-    let configured = cluster_or_default(config);
-    match stored.meta.get(CLUSTER) {
-        Some(saved) if *saved != configured => Err(Failure::terminal(format!(
-            "ECS_CLUSTER is {configured:?}, but the state in {} is of cluster {saved:?}: set ECS_CLUSTER back, or \
-             move the state away to register anew",
-            config.data_dir.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn capabilities(config: &Config) -> Capabilities {
-    Capabilities {
-        custom: config.instance_attributes.clone(),
-        logging_drivers: config.logging_drivers.clone(),
-        privileged: !config.privileged_disabled,
-        task_limits: config.task_cpu_mem_limit.unwrap_or(true),
-        os_family: config.os_family.clone(),
     }
 }
 

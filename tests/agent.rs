@@ -23,6 +23,8 @@ mod images;
 mod inside;
 #[path = "agent/network.rs"]
 mod network;
+#[path = "agent/registration.rs"]
+mod registration;
 #[path = "agent/scripted.rs"]
 mod scripted;
 #[path = "agent/secrets.rs"]

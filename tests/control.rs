@@ -5,13 +5,21 @@
 mod acs;
 #[path = "control/api.rs"]
 mod api;
+#[path = "control/clock.rs"]
+mod clock;
 #[path = "control/environment.rs"]
 mod environment;
+#[path = "control/instance.rs"]
+mod instance;
+#[path = "control/proxies.rs"]
+mod proxies;
 #[path = "control/recovery.rs"]
 mod recovery;
 mod support;
 #[path = "control/tcs.rs"]
 mod tcs;
+#[path = "control/tls.rs"]
+mod tls;
 
 use aws_credential_types::Credentials;
 use ecsd::control::acs::{AcsContext, AcsTimings};

@@ -1,9 +1,12 @@
 //! What every part of the control plane shares: region, endpoint, credentials, the HTTP client and
 //! the agent's identity. Building it does no I/O.
 
+use super::clock::ServiceClock;
 use super::credentials::CredentialsCache;
-use super::http::{SchemeClient, TlsError, WebsocketTls};
+use super::http::SchemeClient;
 use super::identity::AgentIdentity;
+use super::proxy::Proxies;
+use super::tls::Tls;
 
 /// The account that the agent acts in, and how it gets there.
 #[derive(Clone)]
@@ -12,12 +15,14 @@ pub struct Account {
     pub region: String,
     /// `ECS_BACKEND_HOST` with its scheme; `None` takes the region's own endpoint.
     pub endpoint: Option<String>,
+    /// The region's endpoint is that with IPv6 addresses too.
+    pub dual_stack: bool,
     /// Own credentials.
     pub credentials: CredentialsCache,
-    /// The one HTTP client.
+    /// The one HTTP client; the websockets dial by it too.
     pub http: SchemeClient,
-    /// TLS of the websockets.
-    pub tls: WebsocketTls,
+    /// What time it is at the service.
+    pub clock: ServiceClock,
     /// Version and User-Agent.
     pub identity: AgentIdentity,
 }
@@ -27,21 +32,28 @@ impl Account {
     pub fn new(region: impl Into<String>, endpoint: Option<String>, identity: AgentIdentity) -> Self {
         let (region, http) = (region.into(), SchemeClient::default());
         let credentials = CredentialsCache::default_chain(http.clone(), &region);
-        Self { region, endpoint, credentials, http, tls: WebsocketTls::default(), identity }
+        let clock = ServiceClock::default();
+        Self { region, endpoint, dual_stack: false, credentials, http, clock, identity }
     }
 
-    /// Taking any certificate of the control plane (`-k`).
-    ///
-    /// # Errors
-    /// [`TlsError`]
-    pub fn accept_any_certificate(mut self) -> Result<Self, TlsError> {
-        self.http = SchemeClient::insecure()?;
-        self.tls = WebsocketTls::insecure()?;
-        self.credentials = CredentialsCache::default_chain(SchemeClient::default(), &self.region);
-        Ok(self)
+    /// Taking any certificate of the control plane (`-k`), but not of who gives credentials.
+    pub fn accept_any_certificate(self) -> Self {
+        self.with_http(SchemeClient::new(Proxies::from_env(), Tls::any_certificate()))
     }
 
-    /// With other credentials (tests, the embedded control plane).
+    /// With another HTTP client.
+    pub fn with_http(mut self, http: SchemeClient) -> Self {
+        self.http = http;
+        self
+    }
+
+    /// With the region's dual-stack endpoint, for an instance that has IPv6 only.
+    pub fn with_dual_stack(mut self, dual_stack: bool) -> Self {
+        self.dual_stack = dual_stack;
+        self
+    }
+
+    /// With other credentials (ECS Anywhere, tests, the embedded control plane).
     pub fn with_credentials(mut self, credentials: CredentialsCache) -> Self {
         self.credentials = credentials;
         self

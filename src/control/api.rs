@@ -3,6 +3,7 @@
 
 mod attach;
 mod discover;
+mod drain;
 mod error;
 mod order;
 mod register;
@@ -10,7 +11,7 @@ mod submit;
 
 pub use discover::PollEndpoints;
 pub use error::ApiError;
-pub use register::{RegisterError, Registered, Registration};
+pub use register::{RegisterError, RegisterTimings, Registered, Registration};
 pub use submit::{InstanceReporter, SubmitTimings};
 
 use super::account::Account;
@@ -54,15 +55,23 @@ impl EcsApi {
             .sleep_impl(TokioSleep::new())
             .timeout_config(timeouts)
             .retry_config(RetryConfig::standard())
+            .interceptor(account.clock.clone())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(endpoint) = &account.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
+        config = match &account.endpoint {
+            Some(endpoint) => config.endpoint_url(endpoint),
+            None => config.use_dual_stack(account.dual_stack),
+        };
         Self {
             client: aws_sdk_ecs::Client::from_conf(config.build()),
             user_agent: account.identity.user_agent().into(),
             discovered: Arc::default(),
         }
+    }
+
+    /// With another age at which the websockets' addresses are asked for again (tests).
+    pub fn with_discovery_ttl(mut self, ttl: Duration) -> Self {
+        self.discovered = Arc::new(discover::Cache::new(ttl));
+        self
     }
 
     /// What is done to each request before it is signed: the original's User-Agent instead of the

@@ -1,6 +1,7 @@
-//! The attributes that the instance registers with (spec/control-plane.md 2.5, 2.6): in the
-//! original's order, and only what this agent does. An attribute is a promise: the scheduler places
-//! tasks by it.
+//! The attributes that the instance registers with (spec/control-plane.md 2.5, 2.6): one table in the
+//! original's order, each row with the condition under which it is told. An attribute is a promise: the
+//! scheduler places tasks by it. So it is told only where this agent does it and this host can; what
+//! is not built has its row, and its place, and is never told.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +14,29 @@ pub struct Attribute {
     pub value: Option<String>,
 }
 
-/// What decides over the list.
+/// What decides over the list: what is configured, and what the host was found to be able to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// `ECS_INSTANCE_ATTRIBUTES`; first registration only.
     pub custom: BTreeMap<String, String>,
     /// `ECS_AVAILABLE_LOGGING_DRIVERS`, of which only those that are implemented are told.
     pub logging_drivers: Vec<String>,
-    /// Not `ECS_DISABLE_PRIVILEGED`.
+    /// Containers can be given all privileges, and `ECS_DISABLE_PRIVILEGED` does not forbid it.
     pub privileged: bool,
-    /// Task cgroups can be made.
+    /// Task cgroups can be made and limited.
     pub task_limits: bool,
+    /// `ECS_ENABLE_TASK_IAM_ROLE`
+    pub task_iam_role: bool,
+    /// `ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`
+    pub task_iam_role_network_host: bool,
+    /// `ECS_EXTERNAL`
+    pub external: bool,
     /// `ECS_DETAILED_OS_FAMILY`
     pub os_family: String,
+    /// VPC and subnet, with `ECS_ENABLE_TASK_ENI`.
+    pub vpc: Option<(String, String)>,
+    /// The Outpost that the instance is on.
+    pub outpost_arn: Option<String>,
 }
 
 impl Default for Capabilities {
@@ -35,46 +46,214 @@ impl Default for Capabilities {
             logging_drivers: vec!["json-file".into(), "none".into()],
             privileged: true,
             task_limits: true,
+            task_iam_role: false,
+            task_iam_role_network_host: false,
+            external: false,
             os_family: "LINUX".into(),
+            vpc: None,
+            outpost_arn: None,
         }
     }
 }
 
-const LEGACY: &str = "com.amazonaws.ecs.capability.";
-const PREFIX: &str = "ecs.capability.";
+/// When a row is told.
+enum When {
+    /// The agent does it on every host.
+    Always,
+    /// Where this holds.
+    If(fn(&Capabilities) -> bool),
+    /// It stands for these names, each with the row's own as its beginning.
+    Each(fn(&Capabilities) -> Vec<String>),
+    /// Never: the agent does not do it. docs/differences.md says why, row by row.
+    NotBuilt,
+}
+use When::{Always, Each, If, NotBuilt};
 
-/// Docker API versions that the original tells for any modern daemon. Placement of task definitions
-/// by their oldest features keys on these; the documents of a task are understood in all of them.
+/// `com.amazonaws.ecs.capability.`, of the oldest.
+const P1: &str = "com.amazonaws.ecs.capability.";
+const P2: &str = "ecs.capability.";
+
+/// The capabilities, in the order in which the original tells them.
+const CAPABILITIES: &[(&str, &str, When)] = &[
+    (P2, "private-registry-authentication.secretsmanager", NotBuilt),
+    (P2, "secrets.ssm.environment-variables", NotBuilt),
+    (P2, "secrets.ssm.bootstrap.log-driver", NotBuilt),
+    (P2, "ecr-endpoint", NotBuilt),
+    (P2, "secrets.asm.environment-variables", NotBuilt),
+    (P2, "secrets.asm.bootstrap.log-driver", NotBuilt),
+    (P2, "container-ordering", Always),
+    (P2, "full-sync", Always),
+    (P2, "env-files.s3", NotBuilt),
+    (P2, "network.container-port-range", Always),
+    (P2, "container-restart-policy", NotBuilt),
+    (P1, "privileged-container", If(|has| has.privileged)),
+    // Placement of old task definitions keys on these; the Docker documents of a task are understood
+    // in all of them.
+    (P1, "docker-remote-api.1.", Each(|_| DOCKER_API.map(str::to_owned).to_vec())),
+    (P1, "logging-driver.", Each(logging_drivers)),
+    (P1, "selinux", NotBuilt),
+    (P1, "apparmor", NotBuilt),
+    (P1, "task-iam-role", If(|has| has.task_iam_role)),
+    (P1, "task-iam-role-network-host", If(|has| has.task_iam_role_network_host)),
+    (P2, "task-cpu-mem-limit", If(|has| has.task_limits)),
+    (P2, "increased-task-cpu-limit", If(|has| has.task_limits)),
+    // The task ENI, trunking, App Mesh, Elastic Inference, Service Connect, EBS and fault injection
+    // are never told of an external instance: a row that is built needs that in its condition.
+    (P2, "task-eni", NotBuilt),
+    (P2, "task-eni.ipv6", NotBuilt),
+    (P2, "cni-plugin-version", NotBuilt),
+    (P2, "task-eni-block-instance-metadata", NotBuilt),
+    (P2, "task-eni-trunking", NotBuilt),
+    (P2, "branch-cni-plugin-version", NotBuilt),
+    (P1, "ecr-auth", NotBuilt),
+    (P2, "execution-role-ecr-pull", NotBuilt),
+    (P2, "container-health-check", NotBuilt),
+    (P2, "execution-role-awslogs", NotBuilt),
+    (P2, "docker-plugin.local", NotBuilt),
+    (P2, "nvidia-driver-version", NotBuilt),
+    (P2, "gpu-driver-version", NotBuilt),
+    (P2, "pid-ipc-namespace-sharing", NotBuilt),
+    (P2, "aws-appmesh", NotBuilt),
+    (P2, "task-eia", NotBuilt),
+    (P2, "task-eia.optimized-cpu", NotBuilt),
+    (P2, "firelens.fluentd", NotBuilt),
+    (P2, "firelens.fluentbit", NotBuilt),
+    (P1, "logging-driver.awsfirelens", NotBuilt),
+    (P2, "logging-driver.awsfirelens.log-driver-buffer-limit", NotBuilt),
+    (P2, "firelens.non-root-user", NotBuilt),
+    (P2, "efs", NotBuilt),
+    (P2, "storage.s3-files", NotBuilt),
+    (P2, "efsAuth", NotBuilt),
+    (P2, "firelens.options.config.file", NotBuilt),
+    (P2, "firelens.options.config.s3", NotBuilt),
+    (P2, "gmsa", NotBuilt),
+    (P2, "gmsa-domainless", NotBuilt),
+    (P2, "execute-command", NotBuilt),
+    (P2, "service-connect-v1", NotBuilt),
+    (P2, "storage.ebs-task-volume-attach", NotBuilt),
+    (P2, "storage.ebsta-non-root-user", NotBuilt),
+    (P2, "ipv6-only", NotBuilt),
+    (P2, "external", If(|has| has.external)),
+    (P2, "fault-injection", NotBuilt),
+];
+
+/// Docker API versions that the original tells for any modern daemon.
 const DOCKER_API: [&str; 13] = ["17", "18", "19", "20", "21", "22", "23", "24", "25", "28", "29", "30", "32"];
 
 /// Log drivers that exist.
 const LOG_DRIVERS: [&str; 2] = ["json-file", "none"];
 
-/// The list.
+fn logging_drivers(has: &Capabilities) -> Vec<String> {
+    has.logging_drivers.iter().filter(|driver| LOG_DRIVERS.contains(&driver.as_str())).cloned().collect()
+}
+
+/// What the original can tell and this agent never does.
+pub fn not_built() -> impl Iterator<Item = String> {
+    let rows = CAPABILITIES.iter().filter(|(_, _, when)| matches!(when, NotBuilt));
+    rows.map(|(prefix, name, _)| format!("{prefix}{name}"))
+}
+
+/// The list: custom ones, capabilities, VPC and subnet, the instance's kind, its Outpost.
 pub fn attributes(has: &Capabilities) -> Vec<Attribute> {
-    let custom = has.custom.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
-    let mut list: Vec<(String, Option<String>)> = custom.collect();
-    let mut add = |prefix: &str, name: &str| list.push((format!("{prefix}{name}"), None));
-    for name in ["container-ordering", "full-sync", "network.container-port-range"] {
-        add(PREFIX, name);
+    let mut list: Vec<Attribute> = Vec::new();
+    let mut add = |name: String, value: Option<String>| list.push(Attribute { name, value });
+    for (name, value) in &has.custom {
+        add(name.clone(), Some(value.clone()));
     }
-    if has.privileged {
-        add(LEGACY, "privileged-container");
+    for (prefix, name, when) in CAPABILITIES {
+        match when {
+            Always => add(format!("{prefix}{name}"), None),
+            If(holds) if holds(has) => add(format!("{prefix}{name}"), None),
+            Each(endings) => {
+                endings(has).into_iter().for_each(|ending| add(format!("{prefix}{name}{ending}"), None));
+            }
+            If(_) | NotBuilt => {}
+        }
     }
-    for minor in DOCKER_API {
-        add(LEGACY, &format!("docker-remote-api.1.{minor}"));
+    let mut tell = |name: &str, value: &str| add(format!("ecs.{name}"), Some(value.to_owned()));
+    if let Some((vpc, subnet)) = &has.vpc {
+        tell("vpc-id", vpc);
+        tell("subnet-id", subnet);
     }
-    for driver in has.logging_drivers.iter().filter(|d| LOG_DRIVERS.contains(&d.as_str())) {
-        add(LEGACY, &format!("logging-driver.{driver}"));
+    tell("os-type", "linux");
+    tell("os-family", "LINUX");
+    tell("os-type-detailed", &has.os_family);
+    if has.external {
+        // EC2's own come with the identity document.
+        tell("cpu-architecture", cpu_architecture());
     }
-    if has.task_limits {
-        add(PREFIX, "task-cpu-mem-limit");
-        add(PREFIX, "increased-task-cpu-limit");
+    if let Some(arn) = &has.outpost_arn {
+        tell("outpost-arn", arn);
     }
-    for (name, value) in
-        [("ecs.os-type", "linux"), ("ecs.os-family", "LINUX"), ("ecs.os-type-detailed", &has.os_family)]
-    {
-        list.push((name.to_owned(), Some(value.to_owned())));
+    list
+}
+
+fn cpu_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86" => "i386",
+        "aarch64" => "arm64",
+        other => other,
     }
-    list.into_iter().map(|(name, value)| Attribute { name, value }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(has: &Capabilities) -> Vec<String> {
+        attributes(has).into_iter().map(|attribute| attribute.name).collect()
+    }
+
+    #[test]
+    fn conditions_take_their_rows_away() {
+        let without = Capabilities {
+            logging_drivers: vec!["awslogs".into(), "none".into()],
+            privileged: false,
+            task_limits: false,
+            ..Capabilities::default()
+        };
+        let names = names(&without);
+        for gone in
+            ["privileged-container", "task-iam-role", "logging-driver.json-file", "logging-driver.awslogs"]
+        {
+            assert!(!names.contains(&format!("{P1}{gone}")), "{gone}");
+        }
+        assert!(!names.iter().any(|name| name.contains("cpu")), "{names:?}");
+        assert!(names.contains(&format!("{P1}logging-driver.none")));
+    }
+
+    #[test]
+    fn the_instance_comes_after_its_capabilities() {
+        let has = Capabilities {
+            custom: BTreeMap::from([("mine".to_owned(), "1".to_owned())]),
+            task_iam_role: true,
+            external: true,
+            vpc: Some(("vpc-1".into(), "subnet-1".into())),
+            outpost_arn: Some("arn:o".into()),
+            ..Capabilities::default()
+        };
+        let names = names(&has);
+        assert_eq!(names[0], "mine");
+        let tail = [
+            "ecs.capability.external",
+            "ecs.vpc-id",
+            "ecs.subnet-id",
+            "ecs.os-type",
+            "ecs.os-family",
+            "ecs.os-type-detailed",
+            "ecs.cpu-architecture",
+            "ecs.outpost-arn",
+        ];
+        assert_eq!(names[names.len() - tail.len()..], tail);
+        assert!(names.contains(&format!("{P1}task-iam-role")));
+    }
+
+    #[test]
+    fn no_name_is_told_twice() {
+        let mut names = names(&Capabilities::default());
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), attributes(&Capabilities::default()).len());
+        assert!(not_built().all(|name| !names.contains(&name)));
+    }
 }

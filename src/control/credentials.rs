@@ -4,12 +4,17 @@
 
 use super::http::SchemeClient;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
 };
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_async::rt::sleep::TokioSleep;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex;
@@ -18,6 +23,35 @@ use tokio::sync::Mutex;
 const BEFORE_EXPIRY: Duration = Duration::from_secs(5 * 60);
 /// Credentials without an expiry may sit in a file that someone rewrites.
 const RELOAD: Duration = Duration::from_secs(60);
+/// Where the SSM agent of an external instance puts its credentials, and renews them.
+pub const ROTATING_FILE: &str = "/rotatingcreds/credentials";
+
+/// Which providers are asked, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainOptions {
+    /// For the providers that ask STS.
+    pub region: String,
+    /// `ECS_EXTERNAL`: environment, rotating file, shared files, instance role. Otherwise the SDK's
+    /// default chain (environment, shared files, container endpoint, instance role), then the rotating
+    /// file.
+    pub external: bool,
+    /// The rotating file.
+    pub rotating_file: PathBuf,
+    /// Its profile: `ECS_ALTERNATE_CREDENTIAL_PROFILE`, or `default`.
+    pub rotating_profile: String,
+}
+
+impl ChainOptions {
+    /// On EC2, with the usual rotating file.
+    pub fn new(region: impl Into<String>) -> Self {
+        Self {
+            region: region.into(),
+            external: false,
+            rotating_file: ROTATING_FILE.into(),
+            rotating_profile: "default".into(),
+        }
+    }
+}
 
 /// A shared cache in front of a provider. Debug shows nothing of what it holds.
 #[derive(Clone)]
@@ -31,20 +65,19 @@ struct Inner {
 }
 
 enum Source {
-    /// Built at first use: what it reads may cost time.
-    Chain {
-        http: Box<SchemeClient>,
-        region: String,
-        built: Box<tokio::sync::OnceCell<DefaultCredentialsChain>>,
-    },
+    Chain { http: Box<SchemeClient>, options: ChainOptions },
     Given(SharedCredentialsProvider),
 }
 
 impl CredentialsCache {
     /// The default chain; `region` is for the providers that ask STS.
     pub fn default_chain(http: SchemeClient, region: &str) -> Self {
-        let built = Box::default();
-        Self::new(Source::Chain { http: Box::new(http), region: region.to_owned(), built })
+        Self::chain(http, ChainOptions::new(region))
+    }
+
+    /// A chain of providers.
+    pub fn chain(http: SchemeClient, options: ChainOptions) -> Self {
+        Self::new(Source::Chain { http: Box::new(http), options })
     }
 
     /// Somebody else's provider.
@@ -90,19 +123,65 @@ impl Source {
     async fn provide(&self) -> Result<Credentials, CredentialsError> {
         match self {
             Self::Given(provider) => provider.provide_credentials().await,
-            Self::Chain { http, region, built } => {
-                let build = || async {
-                    let region = aws_config::Region::new(region.clone());
-                    let config = ProviderConfig::without_region()
-                        .with_region(Some(region.clone()))
-                        .with_http_client(SchemeClient::clone(http))
-                        .with_sleep_impl(TokioSleep::new());
-                    DefaultCredentialsChain::builder().region(region).configure(config).build().await
-                };
-                built.get_or_init(build).await.provide_credentials().await
+            Self::Chain { http, options } => {
+                // Made anew each time, which is once a minute at the most: the providers that read files
+                // read them only once.
+                first_that_has_any(chain(http, options).await).await
             }
         }
     }
+}
+
+/// Asks one after the other, whatever is wrong with those before.
+async fn first_that_has_any(
+    providers: Vec<(&'static str, SharedCredentialsProvider)>,
+) -> Result<Credentials, CredentialsError> {
+    let mut failed = None;
+    for (name, provider) in providers {
+        match provider.provide_credentials().await {
+            Ok(credentials) => return Ok(credentials),
+            // What is wrong with one tells more than that another has nothing.
+            Err(error) => {
+                tracing::debug!(provider = name, error = super::chain(&error), "no credentials");
+                if failed.is_none() || !matches!(error, CredentialsError::CredentialsNotLoaded(_)) {
+                    failed = Some(error);
+                }
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| CredentialsError::not_loaded("no providers")))
+}
+
+async fn chain(
+    http: &SchemeClient,
+    options: &ChainOptions,
+) -> Vec<(&'static str, SharedCredentialsProvider)> {
+    let region = aws_config::Region::new(options.region.clone());
+    let config = ProviderConfig::without_region()
+        .with_region(Some(region.clone()))
+        .with_http_client(http.clone())
+        .with_sleep_impl(TokioSleep::new());
+    let files =
+        EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, &options.rotating_file).build();
+    let rotating = ProfileFileCredentialsProvider::builder()
+        .configure(&config)
+        .profile_files(files)
+        .profile_name(&options.rotating_profile)
+        .build();
+    let rotating = ("rotating file", SharedCredentialsProvider::new(rotating));
+    if !options.external {
+        let default = DefaultCredentialsChain::builder().region(region).configure(config).build().await;
+        return vec![("default chain", SharedCredentialsProvider::new(default)), rotating];
+    }
+    let shared = ProfileFileCredentialsProvider::builder().configure(&config).build();
+    let role = ImdsCredentialsProvider::builder().configure(&config).build();
+    let environment = EnvironmentVariableCredentialsProvider::new();
+    vec![
+        ("environment", SharedCredentialsProvider::new(environment)),
+        rotating,
+        ("shared files", SharedCredentialsProvider::new(shared)),
+        ("instance role", SharedCredentialsProvider::new(role)),
+    ]
 }
 
 fn is_fresh(credentials: &Credentials, age: Duration) -> bool {

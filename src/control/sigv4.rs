@@ -30,12 +30,27 @@ pub fn sign_get(
     body: &[u8],
     now: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, SignError> {
+    sign_get_for("ecs", credentials, region, url, body, now)
+}
+
+/// The same for another service than `ecs`.
+///
+/// # Errors
+/// [`SignError`]
+pub fn sign_get_for(
+    service: &str,
+    credentials: &Credentials,
+    region: &str,
+    url: &url::Url,
+    body: &[u8],
+    now: SystemTime,
+) -> Result<Vec<(&'static str, String)>, SignError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| SignError { url: redacted(url), source };
     let identity = credentials.clone().into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region(region)
-        .name("ecs")
+        .name(service)
         .time(now)
         .settings(SigningSettings::default())
         .build()

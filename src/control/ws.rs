@@ -1,24 +1,21 @@
 //! A signed websocket to the control plane (spec/control-plane.md 3.1): dial, TLS, upgrade. What is
 //! said over it is the business of [`super::acs`] and [`super::tcs`].
 
-mod proxy;
-
 use super::account::Account;
 use super::acs::wire;
-use super::http::TlsError;
+use super::dial::{DialError, Target, Wire};
 use super::sigv4::{self, SignError};
 use aws_credential_types::provider::error::CredentialsError;
-use std::time::{Duration, SystemTime};
-use tokio::net::TcpStream;
+use std::time::Duration;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, http};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 /// Reaching the host.
 const DIAL: Duration = Duration::from_secs(30);
-/// TLS and the upgrade.
+/// The upgrade.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long one frame may take to be written.
 pub const WRITE: Duration = Duration::from_secs(180);
@@ -26,7 +23,7 @@ pub const WRITE: Duration = Duration::from_secs(180);
 const BUFFER: usize = 4096;
 
 /// An open websocket.
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<Wire>;
 
 /// A websocket could not be opened, or broke.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +43,9 @@ pub enum WsError {
     /// Could not be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// TLS can't be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// The host can't be reached.
-    #[error("{host} can't be reached")]
-    Dial {
-        /// Host and port.
-        host: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The host did not answer in time.
     #[error("{host} did not answer within {limit:?}")]
     Late {
@@ -143,23 +131,21 @@ pub async fn connect(account: &Account, url: &url::Url) -> Result<Socket, WsErro
     let host = sigv4::host_header(url);
     let credentials = account.credentials.get().await.map_err(WsError::Credentials)?;
     let late = |limit| WsError::Late { host: host.clone(), limit };
-    let dial = proxy::dial(url);
-    let stream = tokio::time::timeout(DIAL, dial).await.map_err(|_| late(DIAL))?;
-    let stream = stream.map_err(|source| WsError::Dial { host: host.clone(), source })?;
-    let connector = match url.scheme() {
-        "https" => Connector::Rustls(account.tls.config()?),
-        _ => Connector::Plain,
+    let to = Target {
+        https: url.scheme() == "https",
+        host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
+        port: url.port_or_known_default().unwrap_or(443),
     };
+    let (wire, _) = account.http.dialer().dial(&to, DIAL, true).await?;
     // Signed after dialling: a slow host must not eat up the signature's five minutes.
-    let signed = sigv4::sign_get(&credentials, &account.region, url, b"", SystemTime::now())?;
+    let signed = sigv4::sign_get(&credentials, &account.region, url, b"", account.clock.now())?;
     let request = request(url, &host, signed, &account.identity.user_agent())?;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
         .max_message_size(Some(wire::MAX_FRAME_BYTES))
         .max_frame_size(Some(wire::MAX_FRAME_BYTES));
-    let upgrade =
-        tokio_tungstenite::client_async_tls_with_config(request, stream, Some(config), Some(connector));
+    let upgrade = tokio_tungstenite::client_async_with_config(request, wire, Some(config));
     match tokio::time::timeout(HANDSHAKE, upgrade).await.map_err(|_| late(HANDSHAKE))? {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(answer)) => Err(refused(host, &answer)),

@@ -89,6 +89,8 @@ pub struct WantedTask {
 enum Input {
     /// Tasks of one message, and who waits for their being durable.
     Tasks { wanted: Vec<WantedTask>, rejected: Vec<(TaskArn, String)>, durable: oneshot::Sender<bool> },
+    /// Somebody wants to know whether the loop goes round.
+    Ping(oneshot::Sender<()>),
     /// An event for the core.
     Event(Event),
     /// A container's process is not there any more, and nobody told of its end.
@@ -112,6 +114,13 @@ impl EngineHandle {
         let (durable, answer) = oneshot::channel();
         let input = Input::Tasks { wanted, rejected, durable };
         self.inbox.send(input).await.is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// True once the loop has come round; false where it has ended. How long to wait is the caller's
+    /// to say.
+    pub async fn responds(&self) -> bool {
+        let (pong, answer) = oneshot::channel();
+        self.inbox.send(Input::Ping(pong)).await.is_ok() && answer.await.is_ok()
     }
 
     /// What is known of every task, always the newest.
@@ -213,6 +222,8 @@ impl Engine {
                     self.take_tasks(wanted, rejected, &mut effects);
                     waiting.push(durable);
                 }
+                // Who asked may have given up.
+                Input::Ping(pong) => drop(pong.send(())),
                 Input::Event(event) => self.step(event, &mut effects),
                 Input::Lost(container) => {
                     self.watched.remove(&container);

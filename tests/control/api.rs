@@ -3,8 +3,8 @@
 use crate::support::backend::{Backend, INSTANCE};
 use crate::{account, api_of, fixture};
 use ecsd::control::EcsApi;
-use ecsd::control::api::{InstanceReporter, Registration, SubmitTimings};
-use ecsd::control::attributes::{Attribute, Capabilities, attributes};
+use ecsd::control::api::{InstanceReporter, RegisterTimings, Registration, SubmitTimings};
+use ecsd::control::attributes::{Attribute, Capabilities, attributes, not_built};
 use ecsd::control::facts::InstanceFacts;
 use ecsd::control::imds::InstanceDocument;
 use ecsd::core::ReportOutcome;
@@ -17,37 +17,10 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What the original advertises and ecsd does not do, yet or at all. docs/differences.md says why.
-const NOT_ADVERTISED: [&str; 28] = [
-    "ecs.capability.private-registry-authentication.secretsmanager",
-    "ecs.capability.secrets.ssm.environment-variables",
-    "ecs.capability.secrets.ssm.bootstrap.log-driver",
-    "ecs.capability.ecr-endpoint",
-    "ecs.capability.secrets.asm.environment-variables",
-    "ecs.capability.secrets.asm.bootstrap.log-driver",
-    "ecs.capability.env-files.s3",
-    "ecs.capability.container-restart-policy",
-    "com.amazonaws.ecs.capability.task-iam-role",
-    "com.amazonaws.ecs.capability.task-iam-role-network-host",
-    "com.amazonaws.ecs.capability.ecr-auth",
-    "ecs.capability.execution-role-ecr-pull",
-    "ecs.capability.container-health-check",
-    "ecs.capability.docker-plugin.local",
-    "ecs.capability.aws-appmesh",
-    "ecs.capability.task-eia",
-    "ecs.capability.task-eia.optimized-cpu",
-    "ecs.capability.firelens.fluentd",
-    "ecs.capability.firelens.fluentbit",
-    "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
-    "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
-    "ecs.capability.firelens.non-root-user",
-    "ecs.capability.efs",
-    "ecs.capability.storage.s3-files",
-    "ecs.capability.firelens.options.config.file",
-    "ecs.capability.firelens.options.config.s3",
-    "ecs.capability.storage.ebsta-non-root-user",
-    "ecs.capability.ipv6-only",
-];
+/// What the recorded agent was configured with.
+fn recorded_capabilities() -> Capabilities {
+    Capabilities { task_iam_role: true, task_iam_role_network_host: true, ..Capabilities::default() }
+}
 
 fn recorded_registration(body: &Value) -> Registration {
     Registration {
@@ -58,7 +31,7 @@ fn recorded_registration(body: &Value) -> Registration {
             reserved_tcp: BTreeSet::from([22, 2375, 2376, 51678, 51679]),
             reserved_udp: BTreeSet::new(),
         },
-        attributes: attributes(&Capabilities::default()),
+        attributes: attributes(&recorded_capabilities()),
         document: InstanceDocument {
             document: body["instanceIdentityDocument"].as_str().unwrap().into(),
             signature: body["instanceIdentityDocumentSignature"].as_str().unwrap().into(),
@@ -82,14 +55,37 @@ async fn registration_is_the_recorded_one_but_for_a_known_list() {
     let token = call.body["clientToken"].take();
     assert!(uuid::Uuid::parse_str(token.as_str().unwrap()).is_ok());
     expected["clientToken"].take();
-    // Every row of the list is a real difference.
+    // Whatever is not built is left out; the rest is in the recorded order.
+    let not_built: BTreeSet<String> = not_built().collect();
     let kept = expected["attributes"].as_array_mut().unwrap();
-    for name in NOT_ADVERTISED {
-        let before = kept.len();
-        kept.retain(|a| a["name"] != name);
-        assert_eq!(kept.len(), before - 1, "{name} is no difference");
-    }
+    kept.retain(|attribute| !not_built.contains(attribute["name"].as_str().unwrap()));
     assert_eq!(call.body, expected);
+}
+
+#[test]
+fn what_is_not_told_is_documented() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/differences.md");
+    let documented = std::fs::read_to_string(path).unwrap();
+    let section = documented.split("## Registration").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let names: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    let covers = |pattern: &str, name: &str| match pattern.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    };
+    let missing: Vec<String> = not_built()
+        .map(|name| name.replacen("com.amazonaws.ecs.capability.", "", 1).replacen("ecs.capability.", "", 1))
+        .filter(|name| !names.iter().any(|pattern| covers(pattern, name)))
+        .collect();
+    assert!(missing.is_empty(), "docs/differences.md has no row for {missing:?}");
+    let told = attributes(&recorded_capabilities());
+    let stale: Vec<_> = told
+        .iter()
+        .filter_map(|attribute| attribute.name.split_once("capability."))
+        .filter(|(_, name)| names.iter().any(|pattern| covers(pattern, name)))
+        .collect();
+    assert!(stale.is_empty(), "docs/differences.md says that these are not told: {stale:?}");
 }
 
 #[tokio::test]
@@ -164,6 +160,78 @@ async fn poll_endpoints_are_asked_for_once() {
     let calls = backend.waiting_calls();
     assert_eq!(calls.len(), 1);
     assert_eq!(calls[0].body, fixture("connect")["discover"]);
+}
+
+#[tokio::test]
+async fn poll_endpoints_grow_old_and_then_serve_where_the_service_fails() {
+    let mut backend = Backend::start().await;
+    let api = api_of(&backend).with_discovery_ttl(Duration::ZERO);
+    let found = api.discover_poll_endpoint("peer", INSTANCE).await.unwrap();
+    let refusal = json!({"__type": "ClientException", "message": "no"});
+    backend.answer("DiscoverPollEndpoint", [(400, refusal.clone())]);
+    assert_eq!(api.discover_poll_endpoint("peer", INSTANCE).await.unwrap(), found, "the old one serves");
+    let moved = json!({"endpoint": "http://new/acs", "telemetryEndpoint": "http://new/tcs"});
+    backend.answer("DiscoverPollEndpoint", [(200, moved)]);
+    assert_eq!(api.discover_poll_endpoint("peer", INSTANCE).await.unwrap().acs, "http://new/acs");
+    assert_eq!(backend.waiting_calls().len(), 3);
+    backend.answer("DiscoverPollEndpoint", [(400, refusal)]);
+    assert!(api.discover_poll_endpoint("peer", "another").await.is_err(), "an answer is one instance's");
+}
+
+#[tokio::test]
+async fn transient_errors_of_registration_are_retried_with_one_token_until_time_is_up() {
+    let mut backend = Backend::start().await;
+    let busy = || (400, json!({"__type": "LimitExceededException", "message": "slow down"}));
+    let timings = RegisterTimings { least: Duration::from_millis(1), give_up: Duration::from_secs(60) };
+    let wanted = Registration { cluster: "peer".into(), timings, ..Registration::default() };
+    // Three attempts of the SDK, then one of ours.
+    backend.answer("RegisterContainerInstance", [busy(), busy(), busy()]);
+    api_of(&backend).register_container_instance(&wanted).await.unwrap();
+    let calls = backend.waiting_calls();
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().all(|call| call.body["clientToken"] == calls[0].body["clientToken"]));
+
+    backend.answer("RegisterContainerInstance", [busy(), busy(), busy()]);
+    let timings = RegisterTimings { least: Duration::from_millis(1), give_up: Duration::ZERO };
+    let error = api_of(&backend).register_container_instance(&Registration { timings, ..wanted }).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.exit_code(), 1, "time is up: an error, not an instance without an ARN");
+}
+
+#[tokio::test]
+async fn an_instance_whose_type_changed_ends_for_good() {
+    let backend = Backend::start().await;
+    let message = "Container instance type changes are not supported. Container instance x had been m5.";
+    let body = json!({"__type": "UpdateInProgressException", "message": message});
+    backend.answer("RegisterContainerInstance", [(400, body.clone()), (400, body)]);
+    let anew = Registration { cluster: "peer".into(), ..Registration::default() };
+    let api = api_of(&backend);
+    assert_eq!(api.register_container_instance(&anew).await.unwrap_err().exit_code(), 1);
+    let again = Registration { instance_arn: Some(INSTANCE.into()), ..anew };
+    assert_eq!(api.register_container_instance(&again).await.unwrap_err().exit_code(), 5);
+}
+
+#[tokio::test]
+async fn gpus_are_platform_devices() {
+    let mut backend = Backend::start().await;
+    let wanted =
+        Registration { cluster: "peer".into(), gpus: vec!["GPU-1".into()], ..Registration::default() };
+    api_of(&backend).register_container_instance(&wanted).await.unwrap();
+    let call = backend.call().await;
+    assert_eq!(call.body["platformDevices"], json!([{"id": "GPU-1", "type": "GPU"}]));
+}
+
+#[tokio::test]
+async fn an_instance_drains_itself() {
+    let mut backend = Backend::start().await;
+    let failed = json!({"containerInstances": [], "failures": [{"arn": INSTANCE, "reason": "MISSING"}]});
+    backend.answer("UpdateContainerInstancesState", [(200, failed)]);
+    let api = api_of(&backend);
+    let error = api.drain_container_instance("peer", INSTANCE).await.unwrap_err();
+    assert!(error.to_string().contains("MISSING"), "{error}");
+    api.drain_container_instance("peer", INSTANCE).await.unwrap();
+    let expected = json!({"cluster": "peer", "containerInstances": [INSTANCE], "status": "DRAINING"});
+    assert_eq!(backend.call().await.body, expected);
 }
 
 #[tokio::test]
@@ -278,4 +346,14 @@ async fn long_texts_are_cut_and_empty_lists_left_out() {
     change.containers.clear();
     reporter(&backend).submit(&change).await;
     assert!(backend.call().await.body.get("containers").is_none());
+}
+
+#[tokio::test]
+async fn without_ipv4_its_bindings_are_not_told() {
+    let mut backend = Backend::start().await;
+    let submits = fixture("submits");
+    let bound = |body: &&Value| !body["containers"][0]["networkBindings"].is_null();
+    let body = submits.as_array().unwrap().iter().find(bound).expect("a recorded change with bindings");
+    reporter(&backend).with_ipv6_only(true).submit(&change_of(body)).await;
+    assert!(backend.call().await.body["containers"][0]["networkBindings"].is_null());
 }

@@ -1,5 +1,5 @@
-//! A scripted control plane in this process, over real sockets: the ECS API, ACS and TCS on one port,
-//! and an instance metadata service. It verifies every signature. What it is asked and has no answer
+//! A scripted control plane in this process, over real sockets, plain or TLS: the ECS API, ACS and TCS
+//! on one port, EC2's DescribeTags, and an instance metadata service. It verifies every signature. What it is asked and has no answer
 //! for is a failure of the test.
 
 use super::sigv4;
@@ -48,8 +48,16 @@ struct Script {
     answers: HashMap<String, VecDeque<(u16, Value)>>,
     refusals: HashMap<Channel, Refusals>,
     imds: HashMap<String, String>,
+    /// Paths that are refused, and how often still.
+    imds_refusals: HashMap<String, usize>,
+    /// Questions by path.
+    imds_asked: HashMap<String, usize>,
     failures: Vec<String>,
     imds_requests: usize,
+    /// How far the service's clock is ahead of this machine's, in seconds; with it, signatures that are
+    /// more than five minutes off are refused, by this code.
+    clock: Option<(i64, String)>,
+    ec2: VecDeque<(u16, String)>,
 }
 
 struct Shared {
@@ -60,8 +68,13 @@ struct Shared {
     tcs: mpsc::UnboundedSender<Connection>,
 }
 
+/// Plain or TLS.
+trait Duplex: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Duplex for T {}
+
 pub struct Backend {
     shared: Arc<Shared>,
+    address: std::net::SocketAddr,
     calls: mpsc::UnboundedReceiver<ApiCall>,
     acs: mpsc::UnboundedReceiver<Connection>,
     tcs: mpsc::UnboundedReceiver<Connection>,
@@ -70,8 +83,24 @@ pub struct Backend {
 
 impl Backend {
     pub async fn start() -> Self {
+        Self::start_as(None, None).await
+    }
+
+    /// With TLS, and known by `https://localhost:<port>`.
+    pub async fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
+        Self::start_as(Some(tls), None).await
+    }
+
+    /// `base` is the address by which the service calls itself.
+    pub async fn start_as(tls: Option<Arc<rustls::ServerConfig>>, base: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let own = match &tls {
+            Some(_) => format!("https://localhost:{}", address.port()),
+            None => format!("http://{address}"),
+        };
+        let base = base.map_or(own, str::to_owned);
+        let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
         let (calls_in, calls) = mpsc::unbounded_channel();
         let (acs_in, acs) = mpsc::unbounded_channel();
         let (tcs_in, tcs) = mpsc::unbounded_channel();
@@ -82,14 +111,52 @@ impl Backend {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&for_server);
                 let service = hyper::service::service_fn(move |request| serve(Arc::clone(&shared), request));
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .with_upgrades(),
-                );
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let stream: Box<dyn Duplex> = match acceptor {
+                        None => Box::new(stream),
+                        Some(acceptor) => match acceptor.accept(stream).await {
+                            Ok(stream) => Box::new(stream),
+                            // The agent did not like the certificate.
+                            Err(_) => return,
+                        },
+                    };
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                });
             }
         });
-        Self { shared, calls, acs, tcs, server }
+        Self { shared, address, calls, acs, tcs, server }
+    }
+
+    /// Where it listens, whatever it calls itself.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Its clock goes ahead by so many seconds, and it refuses signatures that are off by this code.
+    pub fn clock_ahead(&self, seconds: i64, code: &str) {
+        self.shared.script.lock().unwrap().clock = Some((seconds, code.to_owned()));
+    }
+
+    /// EC2's next answers.
+    pub fn ec2(&self, answers: impl IntoIterator<Item = (u16, String)>) {
+        self.shared.script.lock().unwrap().ec2.extend(answers);
+    }
+
+    /// The instance metadata service refuses a path so many times (403, which nobody tries again).
+    pub fn metadata_refuses(&self, path: &str, times: usize) {
+        self.shared.script.lock().unwrap().imds_refusals.insert(path.into(), times);
+    }
+
+    /// Waits until a path of it was asked for so many times more.
+    pub async fn metadata_asked(&self, path: &str, more: usize) {
+        let asked = || self.shared.script.lock().unwrap().imds_asked.get(path).copied().unwrap_or(0);
+        let (before, begun) = (asked(), std::time::Instant::now());
+        while asked() < before + more {
+            assert!(begun.elapsed() < PATIENCE, "{path} is not asked for");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -275,8 +342,74 @@ async fn serve(
         "/acs/ws" => upgrade(&shared, Channel::Acs, request),
         "/tcs/ws" => upgrade(&shared, Channel::Tcs, request),
         _ if path.starts_with("/latest/") => metadata(&shared, &path, &request),
+        _ if request.uri().query().is_some_and(|query| query.contains("Action=DescribeTags")) => {
+            describe_tags(&shared, &request)
+        }
         _ => api(&shared, request).await,
     })
+}
+
+fn describe_tags(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let verdict = sigv4::verify_for("ec2", "GET", request.uri().path(), &query, &headers_of(request), b"");
+    let mut script = shared.script.lock().unwrap();
+    if let Err(error) = verdict {
+        script.failures.push(format!("DescribeTags: {error}"));
+    }
+    let call = ApiCall {
+        operation: "DescribeTags".into(),
+        headers: headers_of(request),
+        body: json!(sigv4::query(&query)),
+    };
+    shared.calls.send(call).ok();
+    match script.ec2.pop_front() {
+        Some((status, body)) => answer(status, body),
+        None => {
+            script.failures.push("no answer is scripted for DescribeTags".into());
+            answer(400, "")
+        }
+    }
+}
+
+/// By how much a signature is off, where the service minds: its answer.
+fn too_skewed(script: &Script, headers: &BTreeMap<String, String>) -> Option<Response<Full<Bytes>>> {
+    let (ahead, code) = script.clock.as_ref()?;
+    let signed = seconds_of(headers.get("x-amz-date")?);
+    (signed - now() - ahead).abs().gt(&300).then(|| {
+        answer(403, json!({"__type": code, "message": "Signature expired: the clock is off"}).to_string())
+    })
+}
+
+fn now() -> i64 {
+    i64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()
+}
+
+/// Seconds of `20261123T205629Z`.
+fn seconds_of(date: &str) -> i64 {
+    let dashed = format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        &date[..4],
+        &date[4..6],
+        &date[6..8],
+        &date[9..11],
+        &date[11..13],
+        &date[13..15]
+    );
+    i64::try_from(
+        humantime::parse_rfc3339(&dashed).unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs(),
+    )
+    .unwrap()
+}
+
+/// The service's own time.
+fn dated(script: &Script, mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    if let Some((ahead, _)) = &script.clock {
+        let seconds = u64::try_from(now() + ahead).unwrap();
+        let date = aws_smithy_types::DateTime::from_secs(i64::try_from(seconds).unwrap());
+        let date = date.fmt(aws_smithy_types::date_time::Format::HttpDate).unwrap();
+        response.headers_mut().insert("date", date.parse().unwrap());
+    }
+    response
 }
 
 fn metadata(shared: &Shared, path: &str, request: &Request<Incoming>) -> Response<Full<Bytes>> {
@@ -289,6 +422,11 @@ fn metadata(shared: &Shared, path: &str, request: &Request<Incoming>) -> Respons
     }
     if request.headers().get("x-aws-ec2-metadata-token").is_none_or(|t| t != "token") {
         return answer(401, "");
+    }
+    *script.imds_asked.entry(path.to_owned()).or_default() += 1;
+    if let Some(refusals) = script.imds_refusals.get_mut(path).filter(|refusals| **refusals > 0) {
+        *refusals -= 1;
+        return answer(403, "");
     }
     match script.imds.get(path) {
         Some(text) => answer(200, text.clone()),
@@ -310,6 +448,10 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
         script.failures.push(format!("{operation}: {error}"));
         return answer(403, json!({"__type": "SignatureDoesNotMatch"}).to_string());
     }
+    if let Some(refusal) = too_skewed(&script, &headers) {
+        shared.calls.send(ApiCall { operation, headers, body: json }).ok();
+        return dated(&script, refusal);
+    }
     if headers.get("content-type").is_none_or(|t| t != "application/x-amz-json-1.1") {
         script.failures.push(format!("{operation}: content-type {:?}", headers.get("content-type")));
     }
@@ -326,7 +468,7 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
     response
         .headers_mut()
         .insert("content-type", http::HeaderValue::from_static("application/x-amz-json-1.1"));
-    response
+    dated(&script, response)
 }
 
 /// What a well service says.
@@ -342,6 +484,7 @@ fn friendly(base: &str, operation: &str, body: &Value) -> Option<(u16, Value)> {
             json!({"endpoint": format!("{base}/acs"), "telemetryEndpoint": format!("{base}/tcs")})
         }
         "SubmitTaskStateChange" => json!({"acknowledgment": "ACK"}),
+        "UpdateContainerInstancesState" => json!({"containerInstances": [], "failures": []}),
         _ => return None,
     };
     Some((200, out))
@@ -356,6 +499,10 @@ fn upgrade(shared: &Arc<Shared>, channel: Channel, mut request: Request<Incoming
         Ok(signed) if signed.starts_with("host;x-amz-date") => {}
         Ok(signed) => script.failures.push(format!("{channel:?}: signed headers {signed}")),
         Err(error) => script.failures.push(format!("{channel:?}: {error}")),
+    }
+    if let Some(refusal) = too_skewed(&script, &headers) {
+        script.failures.push(format!("{channel:?}: signed by a clock that is off"));
+        return refusal;
     }
     if let Some((status, body)) = script.refusals.get_mut(&channel).and_then(VecDeque::pop_front) {
         return answer(status, body);

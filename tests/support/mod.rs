@@ -6,5 +6,7 @@ pub mod backend;
 pub mod containerd;
 pub mod host;
 pub mod inspect;
+pub mod proxy;
 pub mod registry;
 pub mod sigv4;
+pub mod tls;

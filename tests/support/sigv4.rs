@@ -42,6 +42,18 @@ pub fn verify(
     headers: &BTreeMap<String, String>,
     body: &[u8],
 ) -> Result<String, String> {
+    verify_for("ecs", method, path, raw_query, headers, body)
+}
+
+/// The same for another service.
+pub fn verify_for(
+    service: &str,
+    method: &str,
+    path: &str,
+    raw_query: &str,
+    headers: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Result<String, String> {
     let authorization = headers.get("authorization").ok_or("no Authorization")?;
     let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("not AWS4-HMAC-SHA256")?;
     let parts: BTreeMap<&str, &str> = rest.split(", ").filter_map(|p| p.split_once('=')).collect();
@@ -49,7 +61,7 @@ pub fn verify(
     let (credential, signed, signature) = (get("Credential")?, get("SignedHeaders")?, get("Signature")?);
     let scope = credential.strip_prefix(&format!("{ACCESS_KEY}/")).ok_or(format!("key of {credential}"))?;
     let date = headers.get("x-amz-date").ok_or("no X-Amz-Date")?;
-    let expected_scope = format!("{}/{REGION}/ecs/aws4_request", &date[..8]);
+    let expected_scope = format!("{}/{REGION}/{service}/aws4_request", &date[..8]);
     if scope != expected_scope {
         return Err(format!("scope {scope}, not {expected_scope}"));
     }
@@ -68,7 +80,7 @@ pub fn verify(
     );
     let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", sha256(canonical.as_bytes()));
     let mut key = hmac(format!("AWS4{SECRET}").as_bytes(), &date.as_bytes()[..8]);
-    for part in [REGION, "ecs", "aws4_request"] {
+    for part in [REGION, service, "aws4_request"] {
         key = hmac(&key, part.as_bytes());
     }
     let own = hex::encode(hmac(&key, to_sign.as_bytes()));

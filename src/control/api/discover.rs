@@ -19,9 +19,22 @@ pub struct PollEndpoints {
 }
 
 /// The last answer, and for which instance. The lock also makes calls wait for one another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Cache {
+    ttl: Duration,
     last: Mutex<Option<(String, PollEndpoints, Instant)>>,
+}
+
+impl Cache {
+    pub(super) fn new(ttl: Duration) -> Self {
+        Self { ttl, last: Mutex::default() }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self::new(TTL)
+    }
 }
 
 impl EcsApi {
@@ -36,7 +49,7 @@ impl EcsApi {
     ) -> Result<PollEndpoints, ApiError> {
         let mut last = self.discovered.last.lock().await;
         let known = last.as_ref().filter(|(of, _, _)| of == instance);
-        if let Some((_, endpoints, _)) = known.filter(|(_, _, at)| at.elapsed() < TTL) {
+        if let Some((_, endpoints, _)) = known.filter(|(_, _, at)| at.elapsed() < self.discovered.ttl) {
             return Ok(endpoints.clone());
         }
         match self.ask(cluster, instance).await {

@@ -1,6 +1,6 @@
 //! Errors of the API in the words that decide what to do about them.
 
-use aws_sdk_ecs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 /// A call that failed.
@@ -67,7 +67,7 @@ impl ApiError {
                 status: context.raw().status().as_u16(),
             },
             _ => {
-                let message = DisplayErrorContext(&error).to_string();
+                let message = crate::control::chain(&error);
                 Self::Transport { operation, message: message.chars().take(1024).collect() }
             }
         }

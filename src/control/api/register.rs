@@ -12,9 +12,22 @@ use std::time::{Duration, Instant};
 
 /// The cluster that an instance without a configured one joins.
 const DEFAULT_CLUSTER: &str = "default";
-/// How long transient errors are retried.
-const GIVE_UP: Duration = Duration::from_secs(3600);
 const AZ_ATTRIBUTE: &str = "ecs.availability-zone";
+
+/// How transient errors are retried; shortened by tests.
+#[derive(Debug, Clone)]
+pub struct RegisterTimings {
+    /// The first pause; each is twice the one before, to 64 times the first.
+    pub least: Duration,
+    /// When it is given up.
+    pub give_up: Duration,
+}
+
+impl Default for RegisterTimings {
+    fn default() -> Self {
+        Self { least: Duration::from_secs(3), give_up: Duration::from_secs(3600) }
+    }
+}
 
 /// What registering needs.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +40,14 @@ pub struct Registration {
     pub facts: InstanceFacts,
     /// Attributes in the order that they are sent.
     pub attributes: Vec<Attribute>,
-    /// `ECS_CONTAINER_INSTANCE_TAGS`.
+    /// UUIDs of the GPUs that containers can be given: the platform devices.
+    pub gpus: Vec<String>,
+    /// The instance's tags: `ECS_CONTAINER_INSTANCE_TAGS`, and those of EC2 where they are propagated.
     pub tags: BTreeMap<String, String>,
     /// Identity document; empty without IMDS.
     pub document: InstanceDocument,
+    /// Retries.
+    pub timings: RegisterTimings,
 }
 
 /// What registering gave.
@@ -132,8 +149,8 @@ impl EcsApi {
         cluster: &str,
         token: &str,
     ) -> Result<types::ContainerInstance, ApiError> {
-        let second = Duration::from_secs(1);
-        let (begun, mut backoff) = (Instant::now(), Backoff::new(second * 3, second * 192, 0.2, 2.0));
+        let RegisterTimings { least, give_up } = wanted.timings;
+        let (begun, mut backoff) = (Instant::now(), Backoff::new(least, least * 64, 0.2, 2.0));
         loop {
             let error = match self.register_once(wanted, cluster, token).await {
                 Ok(instance) => return Ok(instance),
@@ -142,7 +159,7 @@ impl EcsApi {
             let transient =
                 matches!(error.code(), "ThrottlingException" | "ServerException" | "LimitExceededException");
             let delay = backoff.next_delay();
-            if !transient || begun.elapsed() + delay > GIVE_UP {
+            if !transient || begun.elapsed() + delay > give_up {
                 return Err(error);
             }
             tracing::warn!(%error, ?delay, "Registering the instance failed; trying again");
@@ -167,6 +184,10 @@ impl EcsApi {
         let attributes = wanted.attributes.iter().filter_map(|a| {
             types::Attribute::builder().name(&a.name).set_value(a.value.clone()).build().ok()
         });
+        let devices = wanted.gpus.iter().filter_map(|id| {
+            types::PlatformDevice::builder().id(id).r#type(types::PlatformDeviceType::Gpu).build().ok()
+        });
+        let devices: Vec<types::PlatformDevice> = devices.collect();
         let answer = self
             .client
             .register_container_instance()
@@ -175,6 +196,7 @@ impl EcsApi {
             .instance_identity_document(&wanted.document.document)
             .instance_identity_document_signature(&wanted.document.signature)
             .set_attributes(Some(attributes.collect()))
+            .set_platform_devices(Some(devices).filter(|d| !d.is_empty()))
             .set_tags(Some(tags).filter(|t| !t.is_empty()))
             .customize()
             .mutate_request(self.finish(members))

@@ -46,6 +46,7 @@ impl Default for SubmitTimings {
 pub struct InstanceReporter {
     pub(super) api: EcsApi,
     pub(super) cluster: String,
+    ipv6_only: bool,
     pub(super) timings: SubmitTimings,
     pub(super) order: TaskOrder,
 }
@@ -53,7 +54,20 @@ pub struct InstanceReporter {
 impl InstanceReporter {
     /// `cluster` as it was registered with.
     pub fn new(api: EcsApi, cluster: impl Into<String>) -> Self {
-        Self { api, cluster: cluster.into(), timings: SubmitTimings::default(), order: TaskOrder::default() }
+        Self {
+            api,
+            cluster: cluster.into(),
+            ipv6_only: false,
+            timings: SubmitTimings::default(),
+            order: TaskOrder::default(),
+        }
+    }
+
+    /// On an instance that has IPv6 only: bindings to all IPv4 addresses lead nowhere and are not told.
+    /// (There are none to IPv6 addresses that `ECS_EXCLUDE_IPV6_PORTBINDING` could leave out.)
+    pub fn with_ipv6_only(mut self, ipv6_only: bool) -> Self {
+        self.ipv6_only = ipv6_only;
+        self
     }
 
     /// With other waits.
@@ -67,6 +81,8 @@ impl InstanceReporter {
         let timings = &self.timings;
         let mut other = Backoff::new(timings.other_least, timings.other_least * 30, 0.2, 1.3);
         let mut transient = 0u32;
+        let filtered = self.ipv6_only.then(|| without_ipv4_bindings(change));
+        let change = filtered.as_ref().unwrap_or(change);
         loop {
             let error = match self.api.submit_task_state_change(&self.cluster, change).await {
                 Ok(()) => return ReportOutcome::Accepted,
@@ -124,6 +140,14 @@ impl EcsApi {
             .config_override(aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled()));
         call.send().await.map(drop).map_err(|e| ApiError::new("SubmitTaskStateChange", e))
     }
+}
+
+fn without_ipv4_bindings(change: &TaskStateChange) -> TaskStateChange {
+    let mut change = change.clone();
+    for container in &mut change.containers {
+        container.bindings.retain(|binding| !binding.bind_ip.is_unspecified());
+    }
+    change
 }
 
 fn container(change: &ContainerChange) -> types::ContainerStateChange {

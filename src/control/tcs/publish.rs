@@ -94,7 +94,7 @@ impl Publisher<'_> {
         let account = &self.context.account;
         let credentials = account.credentials.get().await;
         let credentials = credentials.map_err(|e| Ended::Failed(WsError::Credentials(e)))?;
-        let frame = sigv4::sign_frame(&credentials, &account.region, self.url, &json, SystemTime::now());
+        let frame = sigv4::sign_frame(&credentials, &account.region, self.url, &json, account.clock.now());
         let frame = frame.map_err(|e| Ended::Failed(e.into()))?;
         let host = || sigv4::host_header(self.url);
         match tokio::time::timeout(ws::WRITE, socket.send(Message::text(frame))).await {

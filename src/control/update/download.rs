@@ -2,17 +2,10 @@
 //! is the announced one. TLS is always verified, also under `-k`.
 
 use super::UpdateOptions;
-use crate::control::http::{TlsError, WebsocketTls};
-use bytes::Bytes;
-use http::{Request, Response, Uri, header};
-use http_body_util::{BodyExt, Empty};
+use crate::control::http::{GetError, SchemeClient};
+use http::header;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::legacy::{Client, ResponseFuture};
-use hyper_util::client::proxy::matcher::Matcher;
-use hyper_util::rt::TokioExecutor;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,8 +17,6 @@ const DESIRED_IMAGE: &str = "desired-image";
 const SUFFIX: &str = ".ecs-update.tar";
 /// Redirects that are followed.
 const REDIRECTS: usize = 10;
-/// Reaching the host.
-const CONNECT: Duration = Duration::from_secs(30);
 
 /// Why an update could not be staged. Never names the location's query: it may be signed.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +24,6 @@ pub enum UpdateError {
     /// Not an address.
     #[error("the location is no http or https address")]
     Location,
-    /// TLS can't be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// No answer.
     #[error("{host} does not answer")]
     Connect {
@@ -43,7 +31,7 @@ pub enum UpdateError {
         host: String,
         /// Why.
         #[source]
-        source: hyper_util::client::legacy::Error,
+        source: GetError,
     },
     /// Another answer than the file.
     #[error("{host} answered HTTP {status}")]
@@ -175,14 +163,16 @@ async fn fetch(options: &UpdateOptions, location: &str, partial: &Partial) -> Re
 /// Follows redirects to the file.
 async fn open(location: &str, user_agent: &str) -> Result<(String, Incoming), UpdateError> {
     let mut url = url::Url::parse(location).map_err(|_| UpdateError::Location)?;
+    // Made for the occasion: an update is fetched once in months, and never under `-k`.
+    let client = SchemeClient::default();
+    let headers = [("user-agent", user_agent.to_owned())];
     for _ in 0..=REDIRECTS {
-        let host = match (url.host_str(), url.port_or_known_default()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
+        let host = match (url.scheme(), url.host_str(), url.port_or_known_default()) {
+            ("http" | "https", Some(host), Some(port)) => format!("{host}:{port}"),
             _ => return Err(UpdateError::Location),
         };
-        let answer = get(&url, user_agent)?.await;
-        let answer: Response<Incoming> =
-            answer.map_err(|source| UpdateError::Connect { host: host.clone(), source })?;
+        let answer = client.open(&url, &headers).await;
+        let answer = answer.map_err(|source| UpdateError::Connect { host: host.clone(), source })?;
         let status = answer.status();
         if status.is_success() {
             return Ok((host, answer.into_body()));
@@ -197,40 +187,6 @@ async fn open(location: &str, user_agent: &str) -> Result<(String, Incoming), Up
         url = next;
     }
     Err(UpdateError::Redirect { host: url.host_str().unwrap_or_default().to_owned(), problem: "without end" })
-}
-
-/// A client is made for each request: an update is fetched once in months.
-fn get(url: &url::Url, user_agent: &str) -> Result<ResponseFuture, UpdateError> {
-    let uri: Uri = url.as_str().parse().map_err(|_| UpdateError::Location)?;
-    let request = Request::get(uri.clone())
-        .header(header::USER_AGENT, user_agent)
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| UpdateError::Location)?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(CONNECT));
-    let builder = Client::builder(TokioExecutor::new());
-    if url.scheme() == "http" {
-        return Ok(builder.build(tcp).request(request));
-    }
-    if url.scheme() != "https" {
-        return Err(UpdateError::Location);
-    }
-    let config = WebsocketTls::default().config()?;
-    let tls = HttpsConnectorBuilder::new()
-        .with_tls_config(rustls::ClientConfig::clone(&config))
-        .https_only()
-        .enable_http1();
-    Ok(match Matcher::from_env().intercept(&uri) {
-        None => builder.build(tls.wrap_connector(tcp)).request(request),
-        Some(proxy) => {
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
-            if let Some(auth) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(auth.clone());
-            }
-            builder.build(tls.wrap_connector(tunnel)).request(request)
-        }
-    })
 }
 
 /// `desired-image` is there whole or not at all: the supervisor may read it at any time.

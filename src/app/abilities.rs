@@ -1,0 +1,188 @@
+//! What this host lets the agent do: found by trying, not assumed. The attributes of the registration
+//! follow from it and from the configuration.
+
+use super::{DONE, FAILED, Failure};
+use crate::cgroup::{CgroupOptions, CgroupService};
+use crate::config::Config;
+use crate::control::attributes::{Capabilities, attributes};
+use crate::control::gpu::{GpuInfo, INFO_FILE};
+use crate::control::{chain, routes};
+use crate::model::{NetworkMode, TaskArn, TaskSpec};
+use crate::ports::Cgroups;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Bit of CAP_SYS_ADMIN, without which no container can be given all privileges.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// The agent may do all that a privileged container may.
+    privileged: bool,
+    /// Task cgroups can be made and limited, and are wanted.
+    task_limits: bool,
+    /// UUIDs of the GPUs that containers can be given.
+    pub gpus: Vec<String>,
+    /// There is no way out by IPv4.
+    pub ipv6_only: bool,
+}
+
+impl Abilities {
+    /// Tries. Blocks.
+    ///
+    /// # Errors
+    /// Exit code 5 where task limits are asked for by name and can't be had; exit code 1 for a GPU list
+    /// that can't be read.
+    pub fn probe(config: &Config, cgroups: &Arc<CgroupService>) -> Result<Self, Failure> {
+        let task_limits = match config.task_cpu_mem_limit {
+            Some(false) => Ok(false),
+            _ => task_limits(cgroups.as_ref()).map(|()| true),
+        };
+        let task_limits = match (task_limits, config.task_cpu_mem_limit) {
+            (Ok(can), _) => can,
+            (Err(why), Some(true)) => {
+                return Err(Failure::terminal(format!(
+                    "ECS_ENABLE_TASK_CPU_MEM_LIMIT is true, but this host can't limit tasks: {why}"
+                )));
+            }
+            (Err(why), _) => {
+                tracing::warn!(why, "tasks can't be limited on this host; their capability is not told");
+                false
+            }
+        };
+        Ok(Self {
+            privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
+            task_limits,
+            gpus: gpus(config, Path::new(INFO_FILE))?,
+            ipv6_only: ipv6_only(config, Path::new("/proc")),
+        })
+    }
+
+    /// What decides over the attributes, but for what IMDS knows.
+    pub fn capabilities(&self, config: &Config) -> Capabilities {
+        Capabilities {
+            custom: config.instance_attributes.clone(),
+            logging_drivers: config.logging_drivers.clone(),
+            privileged: self.privileged && !config.privileged_disabled,
+            task_limits: self.task_limits,
+            task_iam_role: config.task_iam_role,
+            task_iam_role_network_host: config.task_iam_role_network_host,
+            external: config.external,
+            os_family: config.os_family.clone(),
+            vpc: None,
+            outpost_arn: None,
+        }
+    }
+}
+
+/// Prints the attributes that would be registered, `name<TAB>value`; asks neither AWS nor IMDS.
+pub fn print_attributes() -> u8 {
+    let config = match super::settings::load_local() {
+        Ok(loaded) => loaded.config,
+        Err(error) => {
+            eprintln!("ecsd: {error}");
+            return FAILED;
+        }
+    };
+    let options = CgroupOptions { root: config.cgroup_root.clone(), ..CgroupOptions::default() };
+    let cgroups = CgroupService::new(options).map_err(|error| Failure::terminal(chain(&error)));
+    match cgroups.and_then(|cgroups| Abilities::probe(&config, &Arc::new(cgroups))) {
+        Ok(abilities) => {
+            for attribute in attributes(&abilities.capabilities(&config)) {
+                println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
+            }
+            DONE
+        }
+        Err(failure) => {
+            eprintln!("ecsd: {}", failure.message);
+            failure.code
+        }
+    }
+}
+
+/// Makes, limits and removes the cgroup of a task that does not exist.
+fn task_limits(cgroups: &dyn Cgroups) -> Result<(), String> {
+    let arn = format!("arn:aws:ecs:probe:000000000000:task/probe-{}", std::process::id());
+    let spec = TaskSpec {
+        arn: TaskArn::parse(&arn).map_err(|error| error.to_string())?,
+        family: String::new(),
+        version: String::new(),
+        network_mode: NetworkMode::None,
+        cpu: Some(1024),
+        memory_mib: Some(64),
+        containers: Vec::new(),
+        volumes: Vec::new(),
+        launch_type: String::new(),
+        service_name: String::new(),
+        task_role: None,
+        execution_role: None,
+    };
+    let made = cgroups.prepare(&spec).map_err(|reason| reason.to_string());
+    let removed = cgroups.remove(&spec.id()).map_err(|reason| reason.to_string());
+    made.and(removed)
+}
+
+/// `CapEff` of /proc/self/status.
+fn may_be_privileged(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    effective.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
+}
+
+/// The GPUs to offer. None so far: containers can't be given any yet, and a GPU that is offered is one
+/// that tasks are placed on. A list that can't be read is told all the same.
+fn gpus(config: &Config, file: &Path) -> Result<Vec<String>, Failure> {
+    if !config.gpu_support {
+        return Ok(Vec::new());
+    }
+    match GpuInfo::read(file).map_err(|error| Failure::retry(chain(&error)))? {
+        None => tracing::info!("ECS_ENABLE_GPU_SUPPORT: {} is not there, so no GPUs", file.display()),
+        Some(found) => tracing::warn!(
+            gpus = found.ids.len(),
+            driver = found.driver_version,
+            "GPUs are not offered to tasks: this agent can't give them to containers yet"
+        ),
+    }
+    Ok(Vec::new())
+}
+
+fn ipv6_only(config: &Config, proc: &Path) -> bool {
+    config.ipv6_only.unwrap_or_else(|| {
+        routes::ipv6_only(proc).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the default routes can't be read: taken for an instance with IPv4");
+            false
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn privileges_are_read_from_the_kernel() {
+        assert!(may_be_privileged("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_be_privileged("CapEff:\t00000000a80425fb\n"), "Docker's default set");
+        assert!(!may_be_privileged(""));
+    }
+
+    #[test]
+    fn gpus_need_a_list_that_can_be_read() {
+        let config = Config { gpu_support: true, ..Config::default() };
+        let file = std::env::temp_dir().join(format!("ecsd-gpus-{}.json", std::process::id()));
+        assert_eq!(gpus(&config, &file).unwrap(), Vec::<String>::new());
+        std::fs::write(&file, "no json").unwrap();
+        let failure = gpus(&config, &file).unwrap_err();
+        assert_eq!(failure.code, FAILED);
+        assert!(gpus(&Config::default(), &file).is_ok(), "not asked for");
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn what_is_said_wins_over_the_routes() {
+        let nowhere = Path::new("/nonexistent");
+        assert!(!ipv6_only(&Config::default(), nowhere));
+        assert!(ipv6_only(&Config { ipv6_only: Some(true), ..Config::default() }, nowhere));
+    }
+}

@@ -1,12 +1,10 @@
 //! A machine whose clock is off: the service's answers tell, and all signatures follow.
 
 use crate::support::backend::{Backend, Channel, INSTANCE};
-use crate::{account, acs_context};
+use crate::{account, acs_context, tcs};
 use ecsd::control::EcsApi;
 use ecsd::control::acs::run;
-use ecsd::control::tcs::{TcsContext, TcsTimings};
-use std::sync::Arc;
-use std::time::Duration;
+use ecsd::control::tcs::TcsContext;
 
 #[tokio::test]
 async fn a_refused_signature_teaches_the_time() {
@@ -34,13 +32,11 @@ async fn websockets_and_frames_are_signed_by_the_services_time() {
     backend.clock_ahead(3600, "InvalidSignatureException");
     let mut context = acs_context(&backend);
     context.api = EcsApi::new(&context.account);
+    let telemetry = tcs::Told::nothing();
     let telemetry = TcsContext {
         api: context.api.clone(),
         account: context.account.clone(),
-        cluster: "peer".into(),
-        instance: INSTANCE.into(),
-        idle: Arc::new(|| true),
-        timings: TcsTimings { publish: Duration::from_millis(50), ..TcsTimings::default() },
+        ..tcs::context(&backend, &telemetry, None)
     };
     let (events, _inbox) = tokio::sync::mpsc::channel(8);
     let acs = tokio::spawn(run(context, events));

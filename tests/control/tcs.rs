@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 /// Statistics with samples of the test's making, and whatever health and checks it says.
 #[derive(Clone)]
-struct Told {
+pub struct Told {
     statistics: Statistics,
     health: Arc<Mutex<Vec<TaskHealth>>>,
     checks: Arc<Mutex<Vec<InstanceCheck>>>,
@@ -40,7 +40,7 @@ impl Telemetry for Told {
 }
 
 impl Told {
-    fn nothing() -> Self {
+    pub fn nothing() -> Self {
         let statistics = Statistics::new(Duration::from_secs(1));
         Self { statistics, health: Arc::default(), checks: Arc::default() }
     }
@@ -91,7 +91,7 @@ fn usage(at: u64) -> Usage {
     }
 }
 
-fn context(backend: &Backend, told: &Told, token: Option<&str>) -> TcsContext {
+pub fn context(backend: &Backend, told: &Told, token: Option<&str>) -> TcsContext {
     let account = account(backend, token);
     TcsContext {
         api: EcsApi::new(&account),

@@ -3,8 +3,12 @@
 
 #[path = "control/acs.rs"]
 mod acs;
+#[path = "control/acs_rules.rs"]
+mod acs_rules;
 #[path = "control/api.rs"]
 mod api;
+#[path = "control/attach.rs"]
+mod attach;
 #[path = "control/environment.rs"]
 mod environment;
 #[path = "control/recovery.rs"]
@@ -12,6 +16,8 @@ mod recovery;
 mod support;
 #[path = "control/tcs.rs"]
 mod tcs;
+#[path = "control/update.rs"]
+mod update;
 
 use aws_credential_types::Credentials;
 use ecsd::control::acs::{AcsContext, AcsTimings};

@@ -52,7 +52,12 @@ impl World {
     fn step(&mut self, event: AttachEvent) {
         for effect in self.state.step(event, Wall(self.now)) {
             match effect {
-                AttachEffect::Store(a) => drop(self.stored.insert(a.mac, a)),
+                AttachEffect::Store(a) => {
+                    // What took over the address of another makes that one forgotten.
+                    if let Some(old) = self.stored.insert(a.mac, a.clone()).filter(|old| old.arn != a.arn) {
+                        self.accepted.retain(|(arn, _)| *arn != old.arn);
+                    }
+                }
                 AttachEffect::Forget(mac) => {
                     assert!(self.stored.remove(&mac).is_some(), "forgot {mac}, which was not stored");
                 }

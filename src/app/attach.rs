@@ -95,9 +95,9 @@ impl Service {
         telling: &mut JoinSet<(MacAddress, bool)>,
         (announced, respond): Announcement,
     ) -> AttachEvent {
-        let mut durable = state.has_room(&announced);
+        let mut durable = state.can_take(&announced);
         if !durable {
-            tracing::error!(announced = announced.len(), "there is no room for more attachments");
+            tracing::error!(announced = announced.len(), "no more attachments can be taken now");
         }
         for attachment in announced {
             if !durable {

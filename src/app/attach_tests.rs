@@ -96,17 +96,17 @@ async fn an_announced_interface_is_stored_then_told_once_it_is_here_and_never_ag
     host.announce(&one).await.unwrap();
     assert_eq!(store.load().unwrap().attachments, [one.clone()]);
     assert!(host.told.try_recv().is_err());
-    host.links.0.send_modify(|links| drop(links.insert(one.mac)));
+    host.links.0.send_modify(|links| links.extend([one.mac]));
     assert_eq!(host.told.recv().await.unwrap(), "a1");
     host.stored(|all| all[0].sent).await;
     // Neither a message that comes again, nor the link, nor a restart makes it told again.
     host.announce(&one).await.unwrap();
     drop(host);
     let mut host = Host::start(&store);
-    host.links.0.send_modify(|links| drop(links.insert(one.mac)));
+    host.links.0.send_modify(|links| links.extend([one.mac]));
     let two = attachment(2, LONG);
     host.announce(&two).await.unwrap();
-    host.links.0.send_modify(|links| drop(links.insert(two.mac)));
+    host.links.0.send_modify(|links| links.extend([two.mac]));
     assert_eq!(host.told.recv().await.unwrap(), "a2");
 }
 

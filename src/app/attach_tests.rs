@@ -94,7 +94,7 @@ async fn an_announced_interface_is_stored_then_told_once_it_is_here_and_never_ag
     let mut host = Host::start(&store);
     let one = attachment(1, LONG);
     host.announce(&one).await.unwrap();
-    assert_eq!(store.load().unwrap().attachments, [one.clone()]);
+    assert_eq!(store.load().unwrap().attachments, std::slice::from_ref(&one));
     assert!(host.told.try_recv().is_err());
     host.links.0.send_modify(|links| links.extend([one.mac]));
     assert_eq!(host.told.recv().await.unwrap(), "a1");

@@ -8,13 +8,14 @@ ARGS ?= examples/hello/task.json
 DENY_VERSION := 0.20.2
 DENY := $(TARGET)/tools/bin/cargo-deny
 
-.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench deny-advisories
+.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench deny-advisories fuzz-seeds fuzz-build fuzz fuzz-smoke
 
 help:
 	@echo 'make run [ARGS=task.json]  build, and run a task definition on this machine, without AWS'
 	@echo 'make build                 the release programs, in $(TARGET)/release'
 	@echo 'make test                  all checks and tests, as .ci/run does'
 	@echo 'make bench                 the benches (installs dockerd to compare with)'
+	@echo 'make fuzz [FUZZ_SECONDS=60] fuzz what reads the control plane, so long for each target'
 	@echo 'make deny-advisories       known vulnerabilities in dependencies (needs the network)'
 
 setup:
@@ -70,6 +71,32 @@ other-containerds:
 	  echo "--- containerd $$version"; \
 	  ECSD_TEST_CONTAINERD_BIN=$$PWD/$$directory/usr/bin $(NEXTEST_OR_TEST) --test agent --test containers --test images || exit $$?; \
 	done < <(cat $(TARGET)/containerd/versions 2>/dev/null)
+
+# libFuzzer, driven by a plain cargo of the stable toolchain: what cargo-fuzz would pass, without it. The
+# flags are for the target alone, not for build scripts: hence --target. Some 3 CPU minutes, once.
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_DIR := $(abspath $(TARGET))/fuzz
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_SECONDS ?= 60
+
+fuzz-seeds:
+	@fuzz/seeds.sh
+
+fuzz-build:
+	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=$(FUZZ_DIR) cargo build --locked --release --manifest-path fuzz/Cargo.toml --target $(FUZZ_HOST)
+
+# What it finds lies in fuzz/artifacts; run the program on that file to see it again.
+fuzz: fuzz-build fuzz-seeds
+	@mkdir -p fuzz/artifacts; for target in frame payload; do \
+	  echo "--- fuzzing $$target for $(FUZZ_SECONDS) s"; \
+	  $(FUZZ_DIR)/$(FUZZ_HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
+	    -verbosity=0 -print_final_stats=1 -artifact_prefix=fuzz/artifacts/$$target- fuzz/corpus/$$target || exit $$?; \
+	done
+
+fuzz-smoke:
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
 
 bench: setup-bench build
 	cargo bench --locked

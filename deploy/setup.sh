@@ -2,7 +2,7 @@
 # Brings a bare Debian 12 (or later) machine to where ecsd can be built, run and tested.
 #
 #   deploy/setup.sh            what building and running needs
-#   deploy/setup.sh --test     and what the tests need (a registry, Python for the aws CLI)
+#   deploy/setup.sh --test     and what the tests need (a registry, Python for the aws CLI and the fuzz seeds, g++)
 #   deploy/setup.sh --bench    and what the benches compare with (dockerd)
 #
 # Safe to repeat: it installs what is missing, says so, and touches nothing else. Packages that it
@@ -11,7 +11,8 @@ set -euo pipefail
 
 PACKAGES=(containerd runc protobuf-compiler nftables iproute2 busybox-static gcc libc6-dev make pkg-config
           ca-certificates git)
-TEST=(docker-registry apache2-utils python3-venv python3-pip)
+# g++ builds libFuzzer.
+TEST=(docker-registry apache2-utils python3-venv python3-pip g++)
 BENCH=(docker.io)
 # Services of packages that we want for their programs alone.
 PROGRAMS_ONLY=(docker-registry.service docker.service docker.socket)
@@ -38,7 +39,7 @@ installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = i
 # A program counts, wherever it came from: containerd.io is as good as containerd, a runc of one's own too.
 provided() {
     case $1 in
-        containerd|runc|git|curl|make|gcc) command -v "$1" >/dev/null ;;
+        containerd|runc|git|curl|make|gcc|g++) command -v "$1" >/dev/null ;;
         docker.io) command -v dockerd >/dev/null ;;
         *) false ;;
     esac

@@ -3,8 +3,12 @@
 
 #[path = "control/acs.rs"]
 mod acs;
+#[path = "control/acs_rules.rs"]
+mod acs_rules;
 #[path = "control/api.rs"]
 mod api;
+#[path = "control/attach.rs"]
+mod attach;
 #[path = "control/clock.rs"]
 mod clock;
 #[path = "control/environment.rs"]
@@ -20,6 +24,8 @@ mod support;
 mod tcs;
 #[path = "control/tls.rs"]
 mod tls;
+#[path = "control/update.rs"]
+mod update;
 
 use aws_credential_types::Credentials;
 use ecsd::control::acs::{AcsContext, AcsTimings};

@@ -77,6 +77,7 @@ fn spec() -> TaskSpec {
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     }
 }
 

@@ -139,6 +139,7 @@ fn task(id: &str, mode: NetworkMode, containers: &[(&str, Vec<PortMapping>)]) ->
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     }
 }
 

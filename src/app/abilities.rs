@@ -117,6 +117,7 @@ fn task_limits(cgroups: &dyn Cgroups) -> Result<(), String> {
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     };
     let made = cgroups.prepare(&spec).map_err(|reason| reason.to_string());
     let removed = cgroups.remove(&spec.id()).map_err(|reason| reason.to_string());

@@ -121,3 +121,7 @@ async fn stop(engine: &EngineHandle, tasks: &watch::Receiver<TasksView>, arns: V
     });
     engine.submit(wanted.collect(), Vec::new()).await;
 }
+
+#[cfg(test)]
+#[path = "acs_tests.rs"]
+mod tests;

@@ -95,9 +95,9 @@ impl Service {
         telling: &mut JoinSet<(MacAddress, bool)>,
         (announced, respond): Announcement,
     ) -> AttachEvent {
-        let mut durable = state.has_room(&announced);
+        let mut durable = state.can_take(&announced);
         if !durable {
-            tracing::error!(announced = announced.len(), "there is no room for more attachments");
+            tracing::error!(announced = announced.len(), "no more attachments can be taken now");
         }
         for attachment in announced {
             if !durable {
@@ -190,3 +190,7 @@ fn now() -> Wall {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+#[path = "attach_tests.rs"]
+mod tests;

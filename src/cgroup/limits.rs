@@ -97,6 +97,7 @@ pub(super) mod tests {
             service_name: String::new(),
             task_role: None,
             execution_role: None,
+            associations: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod container;
 mod depends;
+mod extras;
 pub mod interface;
 mod stored;
 mod volume;
@@ -75,6 +76,12 @@ pub enum PayloadError {
         /// What, and where.
         what: String,
     },
+    /// A network interface that can't be used.
+    #[error(transparent)]
+    Interface(#[from] interface::InterfaceError),
+    /// A proxy of another type than App Mesh.
+    #[error("agent does not support proxy type other than app mesh")]
+    Proxy,
     /// Conditions that can never be met: a cycle, an unknown container or condition.
     #[error("{0}")]
     Dependencies(String),
@@ -132,6 +139,7 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
     bounded("containers: their number", task.containers.len() as u64, MAX_CONTAINERS as u64, "at most 128")?;
     check_name("family", &task.family, true)?;
     check_name("version", &task.version, true)?;
+    extras::check(task)?;
     refuse_unsupported(task)?;
     let volumes = volume::convert(&task.volumes)?;
     let mut containers = Vec::with_capacity(task.containers.len());
@@ -159,6 +167,7 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
         service_name: task.service_name.clone(),
         task_role: id(&role),
         execution_role: id(&execution_role),
+        associations: extras::associations(task)?,
     };
     Ok(Converted { desired, spec, role, execution_role })
 }
@@ -176,11 +185,7 @@ fn network_mode(word: &str) -> Result<NetworkMode, PayloadError> {
 /// What a task may ask that ecsd has no answer to. Leaving it out would run something else than
 /// what was asked.
 fn refuse_unsupported(task: &wire::Task) -> Result<(), PayloadError> {
-    let refused: [(bool, &str); 7] = [
-        (!task.elastic_network_interfaces.is_empty(), "a network interface of the task's own (awsvpc)"),
-        (task.proxy_configuration.is_some(), "a proxy configuration (App Mesh)"),
-        (!task.attachments.is_empty(), "an attachment (EBS, S3 Files or Service Connect)"),
-        (!task.associations.is_empty(), "a GPU or another accelerator"),
+    let refused: [(bool, &str); 3] = [
         (!task.pid_mode.is_empty(), "a pid mode"),
         (!task.ipc_mode.is_empty(), "an ipc mode"),
         (task.containers.iter().any(|c| !c.credential_specs.is_empty()), "a credential spec (gMSA)"),

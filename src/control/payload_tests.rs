@@ -70,6 +70,7 @@ fn what_can_not_run_is_refused_with_its_name() {
         (r#","cpu":1e300"#, "", "vCPUs"),
         (r#","memory":9223372036854775807"#, "", "memory is 9223372036854775807"),
         (r#","volumes":[{"name":"v","type":"efs"}]"#, "", "\"efs\""),
+        (r#","volumes":[{"name":"v","type":"ebs"}]"#, "", "no type of volume"),
         (r#","volumes":[{"name":"v"}]"#, "", "host member"),
         (r#","volumes":[{"name":"v","host":{}},{"name":"v","host":{}}]"#, "", "two volumes"),
         (r#","volumes":[{"name":"../v","host":{}}]"#, "", "volume name"),
@@ -102,6 +103,80 @@ fn what_can_not_run_is_refused_with_its_name() {
     assert!(convert(&twice).unwrap_err().to_string().contains("two containers"));
     twice.containers[1].name = "../../etc".into();
     assert!(convert(&twice).unwrap_err().to_string().contains("container name"));
+}
+
+/// Attachments, interfaces, accelerators and proxies: what is malformed is told as such, what is well
+/// is refused with its name.
+#[test]
+fn what_comes_with_a_task_is_checked_and_refused() {
+    use serde_json::{Value, json};
+    let eni = |more: Value| {
+        let mut eni = json!({"attachmentArn": "a", "ec2Id": "eni-1", "macAddress": "0a:00:00:00:00:01",
+            "subnetGatewayIpv4Address": "10.0.0.1/24", "ipv4Addresses": [{"privateAddress": "10.0.0.9"}]});
+        eni.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"networkMode": "awsvpc", "elasticNetworkInterfaces": [eni]})
+    };
+    let attachment = |kind: &str, properties: &[(&str, &str)]| {
+        let properties: Vec<_> = properties.iter().map(|(n, v)| json!({"name": n, "value": v})).collect();
+        json!({"attachments": [{"attachmentType": kind, "attachmentProperties": properties}]})
+    };
+    let ebs = [("volumeId", "v"), ("volumeName", "n"), ("sourceVolumeHostPath", "p")];
+    let proxy = |kind: &str, container: &str| json!({"proxyConfiguration": {"type": kind, "containerName": container}});
+    let device = |kind: &str, container: &str, encoding: &str| {
+        json!({"associations": [{"containers": [container], "name": "g", "type": kind,
+            "content": {"encoding": encoding, "value": "x"}}]})
+    };
+    let with = |extra: Value| -> wire::Task {
+        let mut whole = serde_json::to_value(task("", "")).unwrap();
+        whole.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(whole).unwrap()
+    };
+    for (extra, words) in [
+        (eni(json!({})), "a network interface of the task's own (awsvpc) is not supported"),
+        (eni(json!({"macAddress": ""})), "empty eni mac address"),
+        (eni(json!({"macAddress": "zz"})), "no mac address such as"),
+        (eni(json!({"ec2Id": ""})), "empty eni id"),
+        (eni(json!({"ipv4Addresses": []})), "no ipv4 addresses"),
+        (
+            eni(json!({"ipv4Addresses": [], "ipv6Addresses": [{"address": "fd00::1"}]})),
+            "no subnet gateway ipv6",
+        ),
+        (eni(json!({"subnetGatewayIpv4Address": null})), "no subnet gateway ipv4"),
+        (
+            eni(json!({"subnetGatewayIpv4Address": "10.0.0.1"})),
+            "invalid subnet gateway ipv4 address 10.0.0.1",
+        ),
+        (
+            eni(json!({"interfaceAssociationProtocol": "veth"})),
+            "invalid interface association protocol: veth",
+        ),
+        (eni(json!({"interfaceAssociationProtocol": "vlan"})), "vlan interface properties missing"),
+        (attachment("amazonebs", &ebs), "amazonebs\" is not supported"),
+        (attachment("amazonebs", &ebs[1..]), "property volumeId \"\" is not usable: it is missing"),
+        (attachment("s3files", &[("volumeId", "v")]), "property volumeName"),
+        (
+            attachment("s3files", &[("volumeId", ""), ("volumeName", "n")]),
+            "volumeId \"\" is not usable: it is empty",
+        ),
+        (attachment("serviceconnectdetail", &[("ContainerName", "web")]), "ServiceConnectConfig"),
+        (attachment("serviceconnectdetail", &[("ContainerName", "w"), ("ServiceConnectConfig", "{")]), "EOF"),
+        (attachment("new", &[]), "new\" is not supported"),
+        (proxy("APPMESH", "web"), "App Mesh"),
+        (proxy("APPMESH", "none"), "no such container"),
+        (proxy("OTHER", "web"), "agent does not support proxy type other than app mesh"),
+        (device("gpu", "web", "identity"), "a GPU is not supported"),
+        (device("tpu", "web", "identity"), "it must be gpu or elastic-inference"),
+        (device("elastic-inference", "none", "identity"), "no such container"),
+        (device("elastic-inference", "web", "rot13"), "identity or base64"),
+    ] {
+        let error = convert(&with(extra)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(words), "{text} lacks {words}");
+        assert!(!error.acknowledged());
+    }
+    let spec = convert(&with(device("elastic-inference", "web", "base64"))).unwrap().spec;
+    assert_eq!(spec.associations[0].content.value, "x");
+    assert_eq!(spec.associations[0].containers, ["web"]);
 }
 
 #[test]

@@ -69,8 +69,8 @@ impl Attachments {
         Self { by_mac: stored.into_iter().map(entry).collect(), ..Self::default() }
     }
 
-    /// Works an event in. Whether there is room for an announced one is asked before, by
-    /// [`Attachments::has_room`].
+    /// Works an event in. Whether an announced one can be taken is asked before, by
+    /// [`Attachments::can_take`].
     pub fn step(&mut self, event: AttachEvent, now: Wall) -> Vec<AttachEffect> {
         let mut effects = Vec::new();
         match event {
@@ -96,8 +96,14 @@ impl Attachments {
         self.by_mac.remove(&mac);
     }
 
-    /// Whether `more` of these addresses would still be taken.
-    pub fn has_room(&self, more: &[Attachment]) -> bool {
+    /// Whether these can be taken now: there is room, and none has the address of another that is just
+    /// being told of.
+    pub fn can_take(&self, more: &[Attachment]) -> bool {
+        let busy =
+            |a: &Attachment| self.by_mac.get(&a.mac).is_some_and(|e| e.telling && e.attachment.arn != a.arn);
+        if more.iter().any(busy) {
+            return false;
+        }
         let new = more.iter().filter(|a| !self.by_mac.contains_key(&a.mac)).count();
         self.by_mac.len() + new <= MAX_ATTACHMENTS
     }
@@ -115,9 +121,11 @@ impl Attachments {
     /// A message that comes twice restarts nothing. The address of one that is done with (told, or
     /// expired) may come again for another interface.
     fn announce(&mut self, attachment: Attachment, now: Wall, effects: &mut Vec<AttachEffect>) {
-        let known = self.by_mac.get(&attachment.mac).map(|e| &e.attachment);
-        let keep = known.is_some_and(|k| k.arn == attachment.arn || (!k.sent && k.expires_at > now));
-        if keep || attachment.expires_at <= now {
+        let keep = |e: &Entry| {
+            let known = &e.attachment;
+            known.arn == attachment.arn || e.telling || (!known.sent && known.expires_at > now)
+        };
+        if self.by_mac.get(&attachment.mac).is_some_and(keep) || attachment.expires_at <= now {
             return;
         }
         effects.push(AttachEffect::Store(attachment.clone()));

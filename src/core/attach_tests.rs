@@ -52,7 +52,12 @@ impl World {
     fn step(&mut self, event: AttachEvent) {
         for effect in self.state.step(event, Wall(self.now)) {
             match effect {
-                AttachEffect::Store(a) => drop(self.stored.insert(a.mac, a)),
+                AttachEffect::Store(a) => {
+                    // What took over the address of another makes that one forgotten.
+                    if let Some(old) = self.stored.insert(a.mac, a.clone()).filter(|old| old.arn != a.arn) {
+                        self.accepted.retain(|(arn, _)| *arn != old.arn);
+                    }
+                }
                 AttachEffect::Forget(mac) => {
                     assert!(self.stored.remove(&mac).is_some(), "forgot {mac}, which was not stored");
                 }
@@ -79,8 +84,11 @@ impl World {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Announce(n, wait) => {
-                self.announced.push(format!("a{n}"));
-                self.step(AttachEvent::Announced(attachment(n, self.now + wait)));
+                let announced = attachment(n, self.now + wait);
+                if self.state.can_take(std::slice::from_ref(&announced)) {
+                    self.announced.push(announced.arn.clone());
+                    self.step(AttachEvent::Announced(announced));
+                }
             }
             Op::Links(links) => {
                 self.here = links.into_iter().map(mac).collect();
@@ -110,6 +118,8 @@ impl World {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn told_once_and_never_after_expiry(ops in prop::collection::vec(op(), 1..80)) {
         let mut world = World::default();
@@ -141,7 +151,7 @@ fn there_is_room_for_so_many_and_no_more() {
         |n: usize| Attachment { mac: MacAddress([0, 0, 0, 1, (n >> 8) as u8, n as u8]), ..attachment(1, 10) };
     let all: Vec<_> = (0..MAX_ATTACHMENTS).map(at).collect();
     let mut state = Attachments::restored(all.clone());
-    assert!(state.has_room(&all) && !state.has_room(&[at(MAX_ATTACHMENTS)]));
+    assert!(state.can_take(&all) && !state.can_take(&[at(MAX_ATTACHMENTS)]));
     assert_eq!(state.step(AttachEvent::Tick, Wall(10)).len(), MAX_ATTACHMENTS);
-    assert!(state.has_room(&[at(MAX_ATTACHMENTS)]));
+    assert!(state.can_take(&[at(MAX_ATTACHMENTS)]));
 }

@@ -95,6 +95,7 @@ impl Task {
             service_name: String::new(),
             task_role: None,
             execution_role: None,
+            associations: Vec::new(),
         };
         Self { nameless: true, ..Self::new(Arc::new(spec)) }
     }

@@ -33,7 +33,7 @@ pub use progress::{ContainerProgress, ExitRecord, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
-pub use task::{TaskSpec, VolumeSource, VolumeSpec};
+pub use task::{Association, AssociationContent, TaskSpec, VolumeSource, VolumeSpec};
 pub use telemetry::{
     CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
     NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,

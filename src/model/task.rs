@@ -34,6 +34,30 @@ pub struct TaskSpec {
     pub task_role: Option<CredentialsId>,
     /// Id of the execution role's credentials.
     pub execution_role: Option<CredentialsId>,
+    /// Accelerators that go with containers.
+    pub associations: Vec<Association>,
+}
+
+/// An accelerator, as the metadata endpoint tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Association {
+    /// Containers that may use it.
+    pub containers: Vec<String>,
+    /// Name.
+    pub name: String,
+    /// `elastic-inference`...
+    pub kind: String,
+    /// What a container is given of it.
+    pub content: AssociationContent,
+}
+
+/// Content of an [`Association`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssociationContent {
+    /// `identity` or `base64`.
+    pub encoding: String,
+    /// In that encoding.
+    pub value: String,
 }
 
 /// A volume of a task.

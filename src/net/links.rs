@@ -57,3 +57,7 @@ fn addresses(netlink: &mut Netlink) -> io::Result<BTreeSet<MacAddress>> {
     };
     Ok(links.filter(|link| !link.header.flags.contains(LinkFlags::Loopback)).filter_map(address).collect())
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -344,6 +344,7 @@ pub fn task(id: &str, scripts: &[(&str, &str)]) -> TaskSpec {
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     }
 }
 

@@ -252,13 +252,13 @@ async fn tasks_that_a_manifest_lacks_are_stopped_after_a_second_question() {
 }
 
 #[tokio::test]
-async fn updates_are_refused_and_attachments_ignored() {
+async fn updates_are_refused_where_they_are_off() {
     let (_backend, mut connection, _agent, _) = connected().await;
     connection.send("StageUpdateMessage", payload("u1", json!([]))).await;
     let mut refusal = ack("u1").1;
     refusal["reason"] = json!("Updates are disabled");
+    assert_eq!(connection.receive().await, ("NackRequest".into(), refusal.clone()));
+    connection.send("PerformUpdateMessage", payload("u1", json!([]))).await;
     assert_eq!(connection.receive().await, ("NackRequest".into(), refusal));
-    connection.send("AttachTaskNetworkInterfacesMessage", payload("e1", json!([]))).await;
-    connection.send("ConfirmAttachmentMessage", payload("e2", json!([]))).await;
     connection.is_quiet().await;
 }

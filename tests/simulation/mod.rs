@@ -135,6 +135,7 @@ fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     })
 }
 

@@ -59,6 +59,7 @@ fn built(
         service_name: String::new(),
         task_role: None,
         execution_role: None,
+        associations: Vec::new(),
     };
     let mut plan = CreatePlan {
         spec: Arc::new(spec),

@@ -311,3 +311,12 @@ fn stop_verified(memory: &mut Memory, message: wire::TaskStopVerificationAck) ->
     let stops = message.stop_tasks.iter().filter_map(|t| TaskArn::parse(&t.task_arn).ok()).collect();
     Handled { events: vec![AcsEvent::StopTasks(stops)], ..Handled::default() }
 }
+
+// Under `cfg(fuzzing)` too: the fuzz targets build this file.
+#[cfg(any(test, fuzzing))]
+#[path = "handle_check.rs"]
+pub mod check;
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

@@ -20,9 +20,11 @@ pub(super) fn convert(volumes: &[wire::Volume]) -> Result<Vec<VolumeSpec>, Paylo
 fn source(volume: &wire::Volume) -> Result<VolumeSource, PayloadError> {
     match volume.r#type.as_str() {
         "" | "host" => {}
-        other => {
-            let kind: String = other.chars().take(64).collect();
+        kind @ ("docker" | "efs" | "fsxWindowsFileServer" | "amazonebs" | "s3files" | "attachment") => {
             return Err(unsupported(&format!("volume {:?} of type {kind:?}", volume.name)));
+        }
+        other => {
+            return Err(bad(&format!("volume {:?}: type", volume.name), other, "it is no type of volume"));
         }
     }
     let what = format!("volume {:?}: host.sourcePath", volume.name);

@@ -3,8 +3,46 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics on what it did not expect")]
 
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output};
+
+/// Where the SDK looks for the metadata service.
+const IMDS: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
+
+/// A metadata service that answers a question for user data by this, or never; its address.
+fn imds(user_data: Option<&'static str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut unanswered = Vec::new();
+        for stream in listener.incoming().map(Result::unwrap) {
+            match user_data {
+                Some(user_data) => serve_imds(stream, user_data),
+                None => unanswered.push(stream),
+            }
+        }
+    });
+    endpoint
+}
+
+fn serve_imds(stream: TcpStream, user_data: &str) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let Some(request) = lines.next() else { return };
+    let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let has = |line: &str| head.iter().any(|header| header.eq_ignore_ascii_case(line));
+    let (status, body) = match request.split(' ').take(2).collect::<Vec<_>>()[..] {
+        ["PUT", "/latest/api/token"] => ("200 OK", "the-token"),
+        ["GET", "/latest/user-data"] if has("x-aws-ec2-metadata-token: the-token") => ("200 OK", user_data),
+        _ => ("404 Not Found", ""),
+    };
+    let ttl = "x-aws-ec2-metadata-token-ttl-seconds: 21600";
+    let length = body.len();
+    let answer =
+        format!("HTTP/1.1 {status}\r\n{ttl}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    (&stream).write_all(answer.as_bytes()).unwrap();
+}
 
 struct File(PathBuf);
 
@@ -22,11 +60,14 @@ impl Drop for File {
     }
 }
 
-/// Runs ecsd with this file and these variables, and without IMDS.
+/// Runs ecsd with this file and these variables; without IMDS, unless they name one.
 fn ecsd(arguments: &[&str], file: &File, variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecsd"));
     command.args(arguments).env_clear().env("ECS_AGENT_CONFIG_FILE_PATH", &file.0);
-    command.env("AWS_EC2_METADATA_DISABLED", "true").envs(variables.iter().copied());
+    if !variables.iter().any(|(name, _)| *name == IMDS) {
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+    }
+    command.envs(variables.iter().copied());
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
@@ -64,6 +105,27 @@ fn config_shows_each_value_and_its_source_without_secrets() {
     assert_eq!(whole["warnings"].as_array().unwrap().len(), 2);
     for shown in [table, text, warnings] {
         assert!(!shown.contains("CANARY"), "{shown}");
+    }
+}
+
+#[test]
+fn user_data_counts_where_nothing_else_says_anything() {
+    let file = File::new(r#"{"Cluster": "of-the-file"}"#);
+    let user_data = r#"{"ECSAgentConfiguration": {"Cluster": "lost", "ReservedMemory": 32}}"#;
+    let endpoint = imds(Some(user_data));
+    let (code, table, errors) = ecsd(&["config"], &file, &[(IMDS, &endpoint)]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(line(&table, "ECS_CLUSTER")[1], "of-the-file");
+    assert_eq!(line(&table, "ECS_RESERVED_MEMORY"), ["ECS_RESERVED_MEMORY", "32", "user", "data"]);
+    // Not asked, never answered, no JSON: all the same to whoever starts.
+    let script = imds(Some("#!/bin/sh\n"));
+    let silent = imds(None);
+    for (arguments, endpoint) in
+        [(&["config", "--no-imds"][..], &endpoint), (&["config"], &script), (&["config"], &silent)]
+    {
+        let (code, table, errors) = ecsd(arguments, &file, &[(IMDS, endpoint)]);
+        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        assert_eq!(line(&table, "ECS_RESERVED_MEMORY")[2], "default");
     }
 }
 

@@ -13,8 +13,8 @@ const PROXY_VARIABLES: [&str; 6] =
 /// Prints every setting of the agent, its value and where that came from: the environment, the JSON
 /// file, the instance's user data or the default. Secrets are left out.
 ///
-/// The environment is this command's own: to see what the service sees, give it the service's, such
-/// as `env $(cat /etc/ecs/ecs.config) ecsd config`.
+/// The environment is this command's own. To see what the service would:
+/// `systemd-run -qP -p EnvironmentFile=/etc/ecs/ecs.config ecsd config`.
 #[derive(Debug, Parser)]
 #[command(name = "ecsd config", bin_name = "ecsd config")]
 struct ConfigCommand {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 const HEAD: &str = "# Configuration\n\n\
 Each setting is taken from the first of these that has it:\n\n\
 1. the environment: the original agent's variables and a few of ecsd's own (`ECSD_*`). The systemd unit reads them from `/etc/ecs/ecs.config`.\n\
-2. the JSON file that `ECS_AGENT_CONFIG_FILE_PATH` names, by default `/etc/ecs_container_agent/config.json`. Malformed, it stops the agent (exit 1).\n\
+2. the JSON file that `ECS_AGENT_CONFIG_FILE_PATH` names, by default `/etc/ecs_container_agent/config.json`; the systemd unit names `/etc/ecs/ecs.config.json`. Malformed, it stops the agent (exit 1).\n\
 3. the EC2 instance's user data, where that is JSON: `{\"ECSAgentConfiguration\": {...}}` with the keys of the file.\n\
 4. the default; of the region, what the instance metadata service says.\n\n\
 `ecsd config` prints each value and where it came from.\n\n\

@@ -7,11 +7,14 @@ use super::table::{NO_EFFECT, Variable, variables};
 use super::{Config, go};
 use std::path::PathBuf;
 
+/// Looks a variable up.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Where values come from, best first.
 #[derive(Default)]
 pub struct Sources<'a> {
     /// The environment.
-    pub env: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub env: Option<Lookup<'a>>,
     /// The JSON file's path and text, where there is one.
     pub file: Option<(PathBuf, String)>,
     /// The instance's user data, where it could be had.
@@ -178,7 +181,7 @@ impl Loading {
         &mut self,
         index: usize,
         variable: &'static Variable,
-        env: &dyn Fn(&str) -> Option<String>,
+        env: Lookup<'_>,
         layers: &[(Origin, Layer)],
     ) {
         let said = |value: &String| !value.trim().is_empty() || variable.blank_counts;

@@ -16,7 +16,7 @@ mod show;
 mod table;
 
 pub use docs::markdown;
-pub use load::{ConfigError, ConfigWarning, Effective, LoadedConfig, Origin, Sources};
+pub use load::{ConfigError, ConfigWarning, Effective, LoadedConfig, Lookup, Origin, Sources};
 pub use show::without_password;
 pub use table::{GROUPS, NO_EFFECT, Variable, variables};
 

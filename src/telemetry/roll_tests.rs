@@ -145,3 +145,34 @@ fn a_device_without_room_is_an_error_and_no_more() {
         assert_eq!(log.write("x\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }
+
+/// On a disk of its own, in a mount namespace of its own.
+#[test]
+fn a_line_that_a_full_disk_cut_short_does_not_run_into_the_next() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let dir = Dir::new();
+    let path = dir.0.clone();
+    let on_small_disk = move || {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=8k")).unwrap();
+        let other = path.join("other");
+        fs::write(&other, [b'x'; 4096]).unwrap();
+        let log = path.join("agent.log");
+        let mut file = RollingFile::plain(&log);
+        let line = format!("{}\n", "y".repeat(3000));
+        file.write(&line).unwrap();
+        for _ in 0..2 {
+            assert_eq!(file.write(&line).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        }
+        fs::remove_file(&other).unwrap();
+        file.write("after\n").unwrap();
+        let text = fs::read_to_string(&log).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        (lines[0].len(), lines.last().copied().unwrap().to_owned(), lines.len())
+    };
+    let seen = std::thread::spawn(on_small_disk).join().unwrap();
+    assert_eq!(seen, (3000, "after".to_owned(), 3));
+}

@@ -1,6 +1,7 @@
 //! The instance: its cluster, region, attributes, credentials and updates.
 
 use super::*;
+use crate::config::without_password;
 
 /// The rows.
 pub(super) const ROWS: &[Variable] = &[
@@ -225,7 +226,7 @@ fn backend_host(config: &mut Config, value: &str) -> Outcome {
         }
         _ => Outcome::Fatal(format!(
             "{} is no endpoint; write such as https://ecs.eu-west-1.amazonaws.com",
-            shown(value)
+            shown(&without_password(value))
         )),
     }
 }

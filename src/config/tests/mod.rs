@@ -44,6 +44,8 @@ fn passwords_are_never_shown() {
     let loaded = env(&vars).unwrap();
     assert!(!format!("{:?}", loaded.config.engine_auth_data).contains("CANARY"));
     assert!(!format!("{:?}", loaded.effective()).contains("CANARY"));
+    let error = env(&[("ECS_BACKEND_HOST", "https://me:CANARY@a b")]).unwrap_err();
+    assert!(!error.to_string().contains("CANARY"), "{error}");
     let loaded = env(&[("ECS_ENGINE_AUTH_DATA", "CANARY")]).unwrap();
     assert!(!format!("{:?}", loaded.warnings).contains("CANARY"));
 }

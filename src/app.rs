@@ -238,6 +238,7 @@ impl Agent {
             ..ChainOptions::new(region.clone())
         };
         let mut account = Account::new(region.clone(), config.backend_host.clone(), identity)
+            .with_http(http.clone())
             .with_credentials(CredentialsCache::chain(http, chain));
         if overrides.accept_any_certificate {
             tracing::warn!("-k: the control plane's certificates are not verified");

@@ -16,12 +16,14 @@ use std::sync::Arc;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// What was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Abilities {
     /// The agent may do all that a privileged container may.
     privileged: bool,
     /// Task cgroups can be made and limited, and are wanted.
     task_limits: bool,
+    /// The log writer is there.
+    logger: bool,
     /// UUIDs of the GPUs that containers can be given.
     pub gpus: Vec<String>,
     /// There is no way out by IPv4.
@@ -54,6 +56,7 @@ impl Abilities {
         Ok(Self {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
+            logger: super::logger_program(config).is_ok(),
             gpus: gpus(config, Path::new(INFO_FILE))?,
             ipv6_only: ipv6_only(config, Path::new("/proc")),
         })
@@ -61,9 +64,11 @@ impl Abilities {
 
     /// What decides over the attributes, but for what IMDS knows.
     pub fn capabilities(&self, config: &Config) -> Capabilities {
+        let mut logging_drivers = config.logging_drivers.clone();
+        logging_drivers.retain(|driver| self.logger || driver == "none");
         Capabilities {
             custom: config.instance_attributes.clone(),
-            logging_drivers: config.logging_drivers.clone(),
+            logging_drivers,
             privileged: self.privileged && !config.privileged_disabled,
             task_limits: self.task_limits,
             task_iam_role: config.task_iam_role,
@@ -166,6 +171,17 @@ mod tests {
         assert!(may_be_privileged("Name:\tx\nCapEff:\t000001ffffffffff\n"));
         assert!(!may_be_privileged("CapEff:\t00000000a80425fb\n"), "Docker's default set");
         assert!(!may_be_privileged(""));
+    }
+
+    #[test]
+    fn without_a_log_writer_there_is_only_no_log() {
+        let has = Abilities { privileged: true, ..Abilities::default() };
+        assert_eq!(has.capabilities(&Config::default()).logging_drivers, ["none"]);
+        let with = Abilities { logger: true, ..has.clone() }.capabilities(&Config::default());
+        assert_eq!(with.logging_drivers, Config::default().logging_drivers);
+        let forbidden = Config { privileged_disabled: true, ..Config::default() };
+        assert!(has.capabilities(&Config::default()).privileged);
+        assert!(!has.capabilities(&forbidden).privileged);
     }
 
     #[test]

@@ -161,6 +161,10 @@ impl Imds {
             return InstanceDocument::default();
         }
         let document = self.get_patiently(DOCUMENT, patience, Some(credentials)).await;
+        if document.is_empty() {
+            // There is nothing that a signature could be of.
+            return InstanceDocument::default();
+        }
         let signature = self.get_patiently(SIGNATURE, patience, None).await;
         InstanceDocument { document, signature }
     }

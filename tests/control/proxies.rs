@@ -88,3 +88,34 @@ async fn a_refusal_is_told_without_the_password() {
     }
     assert!(format!("{api:?}").contains("407") && socket.to_string().contains("407"), "{api:?}");
 }
+
+#[tokio::test]
+async fn a_proxy_may_speak_tls_itself() {
+    let authority = Authority::new();
+    let tls = authority.server(&["ecs.test.example"]);
+    let mut backend = Backend::start_as(Some(tls), Some("https://ecs.test.example")).await;
+    let proxy = Proxy::start_as(backend.address(), Some(authority.server(&["127.0.0.1"]))).await;
+    let url = proxy.url("pa%3Ass");
+    reach_everything(&through(&backend, &[("HTTPS_PROXY", &url)])).await;
+    backend.accept(Channel::Acs).await;
+    assert_eq!(proxy.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn without_a_back_end_host_the_regions_own_endpoint_is_asked() {
+    for (region, dual_stack, host) in [
+        ("us-west-2", false, "ecs.us-west-2.amazonaws.com"),
+        ("us-west-2", true, "ecs.us-west-2.api.aws"),
+        ("us-gov-west-1", false, "ecs.us-gov-west-1.amazonaws.com"),
+        ("cn-north-1", false, "ecs.cn-north-1.amazonaws.com.cn"),
+        ("cn-north-1", true, "ecs.cn-north-1.api.amazonwebservices.com.cn"),
+    ] {
+        let backend = Backend::start().await;
+        let proxy = Proxy::start(backend.address()).await;
+        let url = proxy.url("wrong");
+        let mut account = through(&backend, &[("HTTPS_PROXY", &url)]).with_dual_stack(dual_stack);
+        (account.region, account.endpoint) = (region.to_owned(), None);
+        EcsApi::new(&account).register_container_instance(&registration()).await.unwrap_err();
+        assert_eq!(proxy.asked()[0], format!("CONNECT {host}:443"));
+    }
+}

@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// `user:pa:ss` in base64.
 pub const AUTHORIZATION: &str = "Basic dXNlcjpwYTpzcw==";
 
 pub struct Proxy {
+    scheme: &'static str,
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
     server: tokio::task::JoinHandle<()>,
@@ -17,21 +18,36 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(upstream: SocketAddr) -> Self {
+        Self::start_as(upstream, None).await
+    }
+
+    /// One that itself speaks TLS.
+    pub async fn start_as(upstream: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let for_server = asked.clone();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, upstream, for_server.clone()));
+                let (asked, tls) = (for_server.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, upstream, asked).await,
+                        Some(tls) => {
+                            let stream = tokio_rustls::TlsAcceptor::from(tls).accept(stream).await.unwrap();
+                            serve(stream, upstream, asked).await;
+                        }
+                    }
+                });
             }
         });
-        Self { address, asked, server }
+        Self { scheme, address, asked, server }
     }
 
     /// With this password.
     pub fn url(&self, password: &str) -> String {
-        format!("http://user:{password}@{}", self.address)
+        format!("{}://user:{password}@{}", self.scheme, self.address)
     }
 
     /// `METHOD target` of each request so far.
@@ -46,7 +62,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(mut stream: TcpStream, upstream: SocketAddr, asked: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    upstream: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -63,6 +83,7 @@ async fn serve(mut stream: TcpStream, upstream: SocketAddr, asked: Arc<Mutex<Vec
     if !rest.to_lowercase().contains(&expected) {
         let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n";
         let _ = stream.write_all(refusal).await;
+        let _ = stream.shutdown().await;
         return;
     }
     let mut to = TcpStream::connect(upstream).await.unwrap();

@@ -156,3 +156,77 @@ fn task_health(task: &TaskView) -> Option<TaskHealth> {
         containers,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ContainerProgress, ContainerSpec, DockerConfig, EndpointId, TaskArn, TaskProgress, TaskSpec,
+    };
+
+    fn container(name: &str, check: Option<serde_json::Value>) -> ContainerSpec {
+        let config = check.map(|check| ("healthcheck".to_owned(), check)).into_iter().collect();
+        ContainerSpec {
+            name: name.into(),
+            arn: String::new(),
+            image: String::new(),
+            command: Vec::new(),
+            entry_point: Vec::new(),
+            environment: BTreeMap::new(),
+            essential: true,
+            cpu_shares: 0,
+            memory_mib: 0,
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            links: Vec::new(),
+            depends_on: Vec::new(),
+            start_timeout: None,
+            stop_timeout: None,
+            docker: DockerConfig { config, ..DockerConfig::default() },
+            endpoint: EndpointId::new(name),
+        }
+    }
+
+    #[test]
+    fn health_is_unknown_where_there_is_a_check_and_the_container_runs() {
+        let check = || Some(serde_json::json!({"Test": ["CMD", "true"]}));
+        let spec = TaskSpec {
+            arn: TaskArn::parse("arn:aws:ecs:r:1:task/c/t").unwrap(),
+            family: "f".into(),
+            version: "1".into(),
+            network_mode: NetworkMode::None,
+            cpu: None,
+            memory_mib: None,
+            containers: vec![
+                container("checked", check()),
+                container("erased", Some(serde_json::Value::Null)),
+                container("plain", None),
+                container("waits", check()),
+            ],
+            volumes: Vec::new(),
+            launch_type: String::new(),
+            service_name: String::new(),
+            task_role: None,
+            execution_role: None,
+        };
+        let mut progress = TaskProgress::default();
+        for (name, known) in [
+            ("checked", ContainerStatus::Running),
+            ("erased", ContainerStatus::Running),
+            ("plain", ContainerStatus::Running),
+            ("waits", ContainerStatus::Created),
+        ] {
+            let started_at = Some(Wall(7));
+            let so_far = ContainerProgress { known, started_at, ..ContainerProgress::default() };
+            progress.containers.insert(name.into(), so_far);
+        }
+        let mut task = TaskView { spec: Arc::new(spec), progress, waiting_for: None };
+        let health = task_health(&task).unwrap();
+        let unknown =
+            ContainerHealth { name: "checked".into(), status: HealthStatus::Unknown, since: Wall(7) };
+        assert_eq!(health.containers, [unknown]);
+        task.progress.containers.clear();
+        assert_eq!(task_health(&task), None);
+    }
+}

@@ -5,10 +5,13 @@
 //! over before and while the control plane can't be reached; then registration, and the websockets.
 
 mod acs;
+mod audit;
 mod doctor;
+mod dump;
 mod facts;
 mod glue;
 pub mod local_host;
+pub mod settings;
 pub mod telemetry;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
@@ -27,6 +30,7 @@ use crate::engine::{Engine, EngineHandle, Limits, Options, Ports};
 use crate::net::{NetworkOptions, NetworkService};
 use crate::ports::{Containers, Loaded, Store, StoreChange};
 use crate::store::RedbStore;
+use crate::telemetry::{AuditLog, Log};
 use crate::tmds::{self, IntrospectionHandler, MetadataHandler, RateLimit, Server};
 use doctor::Doctor;
 use glue::Instance;
@@ -51,8 +55,10 @@ const AVAILABILITY_ZONE: &str = "availability-zone";
 /// What the command line adds to the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Level of the log, instead of ECS_LOGLEVEL.
-    pub log_level: Option<String>,
+    /// Level of standard output, instead of ECS_LOGLEVEL.
+    pub log_level_driver: Option<String>,
+    /// Level of the log file, instead of ECS_LOGLEVEL_ON_INSTANCE.
+    pub log_level_on_instance: Option<String>,
     /// Certificates of the control plane are not verified.
     pub accept_any_certificate: bool,
     /// IMDS is never asked.
@@ -78,22 +84,6 @@ impl Failure {
 
 /// Runs the agent until it is told to end; answers its exit code.
 pub fn run(overrides: &Overrides) -> u8 {
-    let (config, warnings) = match Config::from_env(|name| std::env::var(name).ok()) {
-        Ok(parsed) => parsed,
-        Err(error) => {
-            eprintln!("ecsd: {error}");
-            return FAILED;
-        }
-    };
-    let level = overrides.log_level.as_deref().and_then(crate::telemetry::LogLevel::from_word);
-    let level = level.unwrap_or(config.log_level);
-    if let Err(error) = crate::telemetry::init(level, config.log_file.as_deref(), config.log_format) {
-        eprintln!("ecsd: {error}: {}", control::chain(&error));
-        return FAILED;
-    }
-    for warning in &warnings {
-        tracing::warn!(variable = warning.variable, "{}", warning.message);
-    }
     // One thread is enough for what is all waiting; what blocks has threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -104,27 +94,45 @@ pub fn run(overrides: &Overrides) -> u8 {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "no runtime");
+            eprintln!("ecsd: no runtime: {error}");
             return FAILED;
         }
     };
-    let code = match runtime.block_on(agent(config, overrides)) {
+    let config::LoadedConfig { config, warnings, .. } = match runtime.block_on(settings::load(overrides)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            eprintln!("ecsd: {error}");
+            return FAILED;
+        }
+    };
+    let log = match crate::telemetry::init(settings::log_options(&config, overrides)) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("ecsd: {}", control::chain(&error));
+            return FAILED;
+        }
+    };
+    for warning in warnings.iter().chain(&settings::unknown_levels(overrides)) {
+        tracing::warn!(variable = warning.variable, "{}", warning.message);
+    }
+    let code = match runtime.block_on(agent(config, overrides, &log)) {
         Ok(()) => DONE,
         Err(failure) => {
-            tracing::error!(exit = failure.code, "{}", failure.message);
+            tracing::error!(target: crate::telemetry::CRITICAL, exit = failure.code, "{}", failure.message);
             failure.code
         }
     };
     // Effects under way are left: whatever they were making is found again by its derived id.
     runtime.shutdown_background();
+    log.flush();
     code
 }
 
 /// Prints the attributes that would be registered: `name<TAB>value`.
 pub fn print_attributes() -> u8 {
-    match Config::from_env(|name| std::env::var(name).ok()) {
-        Ok((config, _)) => {
-            for attribute in attributes(&capabilities(&config)) {
+    match settings::load_local() {
+        Ok(loaded) => {
+            for attribute in attributes(&capabilities(&loaded.config)) {
                 println!("{}\t{}", attribute.name, attribute.value.unwrap_or_default());
             }
             DONE
@@ -136,9 +144,11 @@ pub fn print_attributes() -> u8 {
     }
 }
 
-async fn agent(config: Config, overrides: &Overrides) -> Result<(), Failure> {
+async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::retry)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::retry)?;
+    // From here on it no longer ends the process.
+    let asked = signal(SignalKind::user_defined1()).map_err(Failure::retry)?;
     let ended = async {
         // Both only tell that a signal came: cancel-safe.
         tokio::select! {
@@ -147,6 +157,8 @@ async fn agent(config: Config, overrides: &Overrides) -> Result<(), Failure> {
         }
     };
     let mut agent = Agent::assemble(config, overrides).await?;
+    agent.audit = log.audit();
+    agent.background.spawn(dump::serve(asked, agent.handle.view(), agent.roles.clone()));
     let (stop, stopped) = watch::channel(false);
     let engine = tokio::spawn(agent.engine.take_loop(stopped));
     // The work ends with an error or never; the signal ends it.
@@ -178,6 +190,7 @@ struct Agent {
     doctor: Arc<Doctor>,
     roles: CredentialsStore,
     instance: watch::Sender<Instance>,
+    audit: Option<AuditLog>,
     background: JoinSet<()>,
 }
 
@@ -308,6 +321,7 @@ impl Agent {
             doctor,
             roles: CredentialsStore::default(),
             instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
+            audit: None,
             background,
         })
     }
@@ -401,6 +415,14 @@ impl Agent {
         let (steady, burst) = self.config.task_metadata_rps;
         let metadata =
             MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst });
+        let metadata = match self.audit.clone() {
+            Some(log) => metadata.with_audit(Arc::new(audit::Audit {
+                log,
+                tasks: self.handle.view(),
+                instance: self.instance.subscribe(),
+            })),
+            None => metadata,
+        };
         let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version());
         for (name, address, handler) in [
             (

@@ -11,6 +11,8 @@ mod bad_input;
 mod clean_up;
 #[path = "agent/depends.rs"]
 mod depends;
+#[path = "agent/dump.rs"]
+mod dump;
 #[path = "agent/durability.rs"]
 mod durability;
 #[path = "agent/exits.rs"]

@@ -147,7 +147,21 @@ impl CredentialsLookup for Roles {
     }
 }
 
+/// What an auditor was told: status, path, user agent and the credentials that were given.
+#[derive(Default)]
+struct Audit(std::sync::Mutex<Vec<String>>);
+
+impl AccessLog for Audit {
+    fn note(&self, access: &Access<'_>) {
+        assert!(access.peer.ip().is_loopback() && access.peer.port() > 0);
+        let Access { status, path, user_agent, credentials_id, .. } = access;
+        let text = format!("{status} {path} {user_agent} {}", credentials_id.unwrap_or("-"));
+        self.0.lock().unwrap().push(text);
+    }
+}
+
 struct Fixture {
+    audit: Arc<Audit>,
     metadata: SocketAddr,
     introspection: SocketAddr,
     publish: watch::Sender<Arc<Snapshot>>,
@@ -157,12 +171,14 @@ struct Fixture {
 async fn start_limited(limit: RateLimit) -> Fixture {
     let (publish, newest) = watch::channel(Arc::new(snapshot()));
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let metadata = MetadataHandler::new(newest.clone(), Arc::new(Roles), limit);
+    let audit = Arc::new(Audit::default());
+    let metadata = MetadataHandler::new(newest.clone(), Arc::new(Roles), limit).with_audit(audit.clone());
     let version = "Amazon ECS Agent - v1.105.1 (*a8b3e7d3)".to_owned();
     let mut metadata = Server::start("metadata", any, Arc::new(metadata));
     let mut introspection =
         Server::start("introspection", any, Arc::new(IntrospectionHandler::new(newest, version)));
     Fixture {
+        audit,
         metadata: metadata.bound().await.unwrap(),
         introspection: introspection.bound().await.unwrap(),
         publish,
@@ -309,6 +325,47 @@ async fn what_is_not_there_is_said_in_the_originals_words() {
     assert_eq!(get(f.metadata, &format!("/v4/{MAIN}/stats")).await.body, "{}");
     let all = get(f.metadata, &format!("/v4/{MAIN}/task/stats")).await.body;
     assert!(all.contains(&format!("\"{}\":{{}}", spec().container_id("main"))), "{all}");
+}
+
+#[tokio::test]
+async fn an_auditor_hears_of_credentials_and_of_refusals_but_never_of_an_id() {
+    let f = start_limited(RateLimit { per_second: 1, burst: 1 }).await;
+    let ask = async |path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: sdk/1\r\nConnection: close\r\n\r\n");
+        raw(f.metadata, &request).await
+    };
+    for path in [
+        "/v2/credentials/cred-0001",
+        "/v1/credentials?id=cred-0001",
+        "/v2/credentials/nope",
+        "/v2/credentials/restored",
+        "/v2/credentials/",
+        "/v4/nosuchid",
+        "//v2/credentials/nope",
+        "/v2/credentials",
+    ] {
+        ask(path).await;
+    }
+    // The limit counts by path and client.
+    while !ask("/v2/%63redentials/nope").await.starts_with("HTTP/1.1 429") {}
+    while !ask("/v4/nosuchid").await.starts_with("HTTP/1.1 429") {}
+    let heard = f.audit.0.lock().unwrap().clone();
+    let expected = [
+        "200 /v2/credentials sdk/1 cred-0001",
+        "200 /v1/credentials sdk/1 cred-0001",
+        "400 /v2/credentials sdk/1 -",
+        "503 /v2/credentials sdk/1 -",
+        "400 /v2/credentials sdk/1 -",
+    ];
+    assert_eq!(heard[..5], expected, "{heard:?}");
+    // How soon a limit is met depends on the clock; all else that was heard are credentials.
+    assert!(
+        heard[5..].iter().all(|told| told.starts_with("400 /v2/credentials ") || told.starts_with("429 ")),
+        "{heard:?}"
+    );
+    assert!(heard.contains(&"429 /v2/credentials sdk/1 -".to_owned()), "{heard:?}");
+    assert_eq!(heard.last().unwrap(), "429 /v4/nosuchid sdk/1 -");
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 pub struct Flags {
     /// `-k`: TLS certificates of the control plane are not verified.
     pub accept_insecure_certificates: bool,
-    /// `-loglevel`: overrides ECS_LOGLEVEL.
+    /// `-loglevel`: overrides ECS_LOGLEVEL and ECS_LOGLEVEL_ON_INSTANCE.
     pub log_level: Option<String>,
-    /// `-loglevel-driver`: the same, and wins over it.
+    /// `-loglevel-driver`: of standard output; wins over `-loglevel`.
     pub log_level_driver: Option<String>,
-    /// `-loglevel-on-instance`: accepted only; both sinks have one level.
+    /// `-loglevel-on-instance`: of ECS_LOGFILE; wins over `-loglevel`.
     pub log_level_on_instance: Option<String>,
     /// `-version`
     pub version: bool,
@@ -53,9 +53,9 @@ pub enum FlagError {
 /// Every flag with its help; text flags name their value.
 const FLAGS: &[(&str, Option<&str>, &str)] = &[
     ("k", None, "accept any TLS certificate of the control plane"),
-    ("loglevel", Some("level"), "debug, info, warn, error, crit or none; overrides ECS_LOGLEVEL"),
-    ("loglevel-driver", Some("level"), "the same; wins over -loglevel"),
-    ("loglevel-on-instance", Some("level"), "accepted; ECS_LOGFILE has the level of standard output"),
+    ("loglevel", Some("level"), "debug, info, warn, error, crit or none; of both sinks"),
+    ("loglevel-driver", Some("level"), "of standard output alone; wins over -loglevel"),
+    ("loglevel-on-instance", Some("level"), "of ECS_LOGFILE alone; wins over -loglevel"),
     ("ecs-attributes", None, "print the attributes this instance would register, and exit"),
     ("healthcheck", None, "ask the running agent whether it is well: exit 0 if it answers, 1 if not"),
     ("blackhole-ec2-metadata", None, "never ask the EC2 instance metadata service"),
@@ -123,6 +123,7 @@ pub fn usage() -> String {
     let mut text = String::from(
         "The Amazon ECS container agent for hosts that run containerd.\n\n\
          Usage:\n  ecsd [flags]            run the agent, configured by ECS_* environment variables\n  \
+         ecsd config             print each setting and where it came from (ecsd config --help)\n  \
          ecsd local COMMAND      run task definitions on this machine, without AWS (ecsd local --help)\n\n\
          Flags of the agent:\n",
     );

@@ -1,5 +1,6 @@
-//! The commands: the agent itself, and `ecsd local`.
+//! The commands: the agent itself, `ecsd config` and `ecsd local`.
 
+mod config;
 pub mod flags;
 pub mod local;
 
@@ -19,6 +20,9 @@ const LICENSE: &str = include_str!("../../LICENSE");
 pub fn main(arguments: Vec<String>) -> u8 {
     if arguments.first().is_some_and(|first| first == "local") {
         return local_command(arguments);
+    }
+    if arguments.first().is_some_and(|first| first == "config") {
+        return config::command(arguments);
     }
     let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,
@@ -43,7 +47,8 @@ pub fn main(arguments: Vec<String>) -> u8 {
         return app::print_attributes();
     } else {
         return app::run(&app::Overrides {
-            log_level: flags.log_level_driver.or(flags.log_level),
+            log_level_driver: flags.log_level_driver.or_else(|| flags.log_level.clone()),
+            log_level_on_instance: flags.log_level_on_instance.or(flags.log_level),
             accept_any_certificate: flags.accept_insecure_certificates,
             imds_disabled: flags.blackhole_ec2_metadata,
         });

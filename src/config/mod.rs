@@ -1,18 +1,26 @@
 //! The configuration: every variable with its type, default, limits and meaning, in one table that
 //! drives both the parsing and `docs/configuration.md` (spec/local-endpoints-config.md 3).
 //!
-//! Parsed once, before any socket is bound; pure. Only `app`
-//! and `cli` import it.
+//! Sources, the first that sets a variable wins: environment, JSON file, EC2 user data, default.
+//!
+//! Parsed once, before any socket is bound; pure: the caller reads the file and asks for the user data.
+//! Only `app` and `cli` import it.
 
 mod docs;
 mod go;
+mod json;
+mod load;
 mod parse;
 mod registry_auth;
+mod show;
 mod table;
 
 pub use docs::markdown;
-pub use table::{NO_EFFECT, VARIABLES, Variable};
+pub use load::{ConfigError, ConfigWarning, Effective, LoadedConfig, Origin, Sources};
+pub use show::without_password;
+pub use table::{GROUPS, NO_EFFECT, Variable, variables};
 
+pub use crate::telemetry::Rollover;
 use crate::telemetry::{LogFormat, LogLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -188,8 +196,20 @@ pub struct Config {
     pub alternate_credential_profile: Option<String>,
     /// Only in the configuration file, `NoIID`: the identity document is not asked for.
     pub no_identity_document: bool,
-    /// `ECS_LOGLEVEL_ON_INSTANCE`: of the log file; `None` is `log_level`.
+    /// `ECS_LOGLEVEL_ON_INSTANCE`, of the log file; see [`Config::log_file_level`].
     pub log_level_on_instance: Option<LogLevel>,
+    /// `ECS_LOG_DRIVER`: the log goes elsewhere, so that there is no need of a file.
+    pub log_driver: String,
+    /// `ECS_LOG_ROLLOVER_TYPE`
+    pub log_rollover: Rollover,
+    /// `ECS_LOG_MAX_FILE_SIZE_MB`, in bytes.
+    pub log_max_file_bytes: u64,
+    /// `ECS_LOG_MAX_ROLL_COUNT`; 0 keeps all.
+    pub log_max_rolls: u32,
+    /// `ECS_AGENT_HEALTHCHECK_HOST`
+    pub healthcheck_host: String,
+    /// `ECS_ENABLE_PROMETHEUS_METRICS`
+    pub prometheus_metrics: bool,
     /// `ECS_CONTAINERD_ADDRESS`
     pub containerd_address: PathBuf,
     /// `ECS_CONTAINERD_NAMESPACE`
@@ -290,6 +310,12 @@ impl Default for Config {
             alternate_credential_profile: None,
             no_identity_document: false,
             log_level_on_instance: None,
+            log_driver: String::new(),
+            log_rollover: Rollover::Size,
+            log_max_file_bytes: 5_000_000,
+            log_max_rolls: 24,
+            healthcheck_host: "localhost".into(),
+            prometheus_metrics: false,
             containerd_address: "/run/containerd/containerd.sock".into(),
             containerd_namespace: "ecs".into(),
             containerd_snapshotter: "overlayfs".into(),
@@ -305,52 +331,12 @@ impl Default for Config {
     }
 }
 
-/// A variable that was not taken as it is; the agent starts all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigWarning {
-    /// The variable.
-    pub variable: &'static str,
-    /// What was wrong and what is used instead.
-    pub message: String,
-}
-
-impl std::fmt::Display for ConfigWarning {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.variable, self.message)
-    }
-}
-
-/// Variables with which the agent can't start: all of them, not just the first. Exit code 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration can't be used: {}", .0.join("; "))]
-pub struct ConfigError(pub Vec<String>);
-
 impl Config {
-    /// Reads the environment.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming each fatal variable, its value and the cure.
-    pub fn from_env(
-        vars: impl Fn(&str) -> Option<String>,
-    ) -> Result<(Self, Vec<ConfigWarning>), ConfigError> {
-        let (mut config, mut warnings, mut fatal) = (Self::default(), Vec::new(), Vec::new());
-        for variable in VARIABLES {
-            let Some(value) = vars(variable.name) else { continue };
-            if value.trim().is_empty() && !variable.blank_counts {
-                continue;
-            }
-            match (variable.apply)(&mut config, value.trim()) {
-                Ok(None) => {}
-                Ok(Some(message)) => warnings.push(ConfigWarning { variable: variable.name, message }),
-                Err(message) => fatal.push(format!("{}: {message}", variable.name)),
-            }
-        }
-        for (variable, why) in NO_EFFECT {
-            if vars(variable).is_some_and(|value| !value.trim().is_empty()) {
-                warnings.push(ConfigWarning { variable, message: format!("has no effect: {why}") });
-            }
-        }
-        if fatal.is_empty() { Ok((config, warnings)) } else { Err(ConfigError(fatal)) }
+    /// Level of the log file: what was said of it; nothing where the log has a driver; else the level
+    /// of standard output (spec/local-endpoints-config.md 4).
+    pub fn log_file_level(&self) -> LogLevel {
+        let without = if self.log_driver.is_empty() { self.log_level } else { LogLevel::None };
+        self.log_level_on_instance.unwrap_or(without)
     }
 }
 

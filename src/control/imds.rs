@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// One question, its attempts together.
 const QUESTION: Duration = Duration::from_secs(5);
+/// The question for user data, which every start asks: a host without the service must not wait.
+const USER_DATA: Duration = Duration::from_secs(2);
 
 /// Identity document and signature as registration sends them; empty without IMDS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,10 +51,12 @@ pub enum ImdsError {
     #[error("the instance metadata service is disabled (AWS_EC2_METADATA_DISABLED)")]
     Disabled,
     /// Too slow.
-    #[error("the instance metadata service did not answer {path} within {QUESTION:?}")]
+    #[error("the instance metadata service did not answer {path} within {limit:?}")]
     Late {
         /// What was asked.
         path: &'static str,
+        /// How long it had.
+        limit: Duration,
     },
     /// Refused, unreachable, not there.
     #[error("the instance metadata service has no {path}")]
@@ -123,12 +127,24 @@ impl Imds {
         self.get("/latest/meta-data/placement/availability-zone").await
     }
 
+    /// The instance's user data, as it is.
+    ///
+    /// # Errors
+    /// [`ImdsError`], also where the instance has none.
+    pub async fn user_data(&self) -> Result<String, ImdsError> {
+        self.ask("/latest/user-data", USER_DATA).await
+    }
+
     async fn get(&self, path: &'static str) -> Result<String, ImdsError> {
+        self.ask(path, QUESTION).await
+    }
+
+    async fn ask(&self, path: &'static str, limit: Duration) -> Result<String, ImdsError> {
         let client = self.client.as_ref().ok_or(ImdsError::Disabled)?;
-        match tokio::time::timeout(QUESTION, client.get(path)).await {
+        match tokio::time::timeout(limit, client.get(path)).await {
             Ok(Ok(text)) => Ok(String::from(text).trim().to_owned()),
             Ok(Err(source)) => Err(ImdsError::Failed { path, source: source.into() }),
-            Err(_) => Err(ImdsError::Late { path }),
+            Err(_) => Err(ImdsError::Late { path, limit }),
         }
     }
 }

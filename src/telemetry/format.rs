@@ -1,5 +1,6 @@
 //! One line of the log.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::SystemTime;
 
@@ -29,6 +30,8 @@ impl LogFormat {
 pub(super) enum Value {
     Text(String),
     Plain(String),
+    /// A number or a truth value, as JSON writes it.
+    Json(String),
 }
 
 /// Longer values are cut: one field must not fill the disk.
@@ -62,45 +65,61 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// The line, with its newline. Line breaks inside values are escaped, so that nobody can write lines
-/// of his own into the log.
-pub(super) fn line(
-    format: LogFormat,
-    level: tracing::Level,
-    now: SystemTime,
-    message: &str,
-    fields: &[(String, Value)],
-) -> String {
-    let time = humantime::format_rfc3339_seconds(now);
-    let level = match level {
+/// The word for a level. `tracing` has none above error: what ends the agent, or what somebody asked
+/// to see whatever the level, goes by its target.
+pub(super) fn word(metadata: &tracing::Metadata<'_>) -> &'static str {
+    match *metadata.level() {
+        tracing::Level::ERROR if metadata.target() == super::CRITICAL => "critical",
         tracing::Level::ERROR => "error",
         tracing::Level::WARN => "warn",
         tracing::Level::INFO => "info",
         tracing::Level::DEBUG => "debug",
         tracing::Level::TRACE => "trace",
-    };
+    }
+}
+
+/// The line, with its newline. Line breaks inside values are escaped, so that nobody can write lines
+/// of his own into the log.
+pub(super) fn line(
+    format: LogFormat,
+    level: &str,
+    now: SystemTime,
+    message: &str,
+    fields: &[(String, Value)],
+) -> String {
+    let time = humantime::format_rfc3339_seconds(now);
     let mut out = String::with_capacity(128 + message.len());
+    // Writing to a String can't fail.
     match format {
         LogFormat::Logfmt => {
-            // Writing to a String can't fail.
             let _ = write!(out, "level={level} time={time} msg={}", quoted(message));
             for (name, value) in fields {
                 let _ = match value {
                     Value::Text(text) => write!(out, " {name}={}", quoted(text)),
-                    Value::Plain(text) => write!(out, " {name}={text}"),
+                    Value::Plain(text) | Value::Json(text) => write!(out, " {name}={text}"),
                 };
             }
         }
         LogFormat::Json => {
-            let mut members = serde_json::Map::new();
-            members.insert("level".into(), level.into());
-            members.insert("time".into(), time.to_string().into());
-            members.insert("msg".into(), message.into());
-            for (name, value) in fields {
-                let (Value::Text(text) | Value::Plain(text)) = value;
-                members.insert(name.clone(), text.as_str().into());
+            let string = |text: &str| serde_json::Value::from(text).to_string();
+            let _ = write!(out, "{{\"level\":\"{level}\",\"time\":\"{time}\",\"msg\":{}", string(message));
+            // One member a name: the innermost comes first and stays. What would repeat a name of our
+            // own is dropped.
+            let mut members = BTreeMap::new();
+            for (name, value) in
+                fields.iter().filter(|(n, _)| !matches!(n.as_str(), "level" | "time" | "msg"))
+            {
+                members.entry(name).or_insert(value);
             }
-            let _ = write!(out, "{}", serde_json::Value::Object(members));
+            for (name, value) in members {
+                let _ = match value {
+                    Value::Text(text) | Value::Plain(text) => {
+                        write!(out, ",{}:{}", string(name), string(text))
+                    }
+                    Value::Json(text) => write!(out, ",{}:{text}", string(name)),
+                };
+            }
+            out.push('}');
         }
     }
     out.push('\n');
@@ -139,16 +158,19 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_millis(1_136_214_245_999);
         let fields = [
             ("cluster".to_owned(), Value::text("a \"b\"")),
-            ("n".to_owned(), Value::formatted("3".into())),
+            ("n".to_owned(), Value::Json("3".into())),
             ("e".to_owned(), Value::formatted("x\nlevel=error".into())),
+            ("id".to_owned(), Value::formatted("7".into())),
+            ("n".to_owned(), Value::Json("4".into())),
         ];
         assert_eq!(
-            line(LogFormat::Logfmt, tracing::Level::INFO, now, "It\n runs", &fields),
-            "level=info time=2006-01-02T15:04:05Z msg=\"It\\n runs\" cluster=\"a \\\"b\\\"\" n=3 e=\"x\\nlevel=error\"\n"
+            line(LogFormat::Logfmt, "info", now, "It\n runs", &fields),
+            "level=info time=2006-01-02T15:04:05Z msg=\"It\\n runs\" cluster=\"a \\\"b\\\"\" n=3 e=\"x\\nlevel=error\" id=7 n=4\n"
         );
-        let json = line(LogFormat::Json, tracing::Level::ERROR, now, "x", &fields);
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((json["level"].as_str(), json["n"].as_str()), (Some("error"), Some("3")));
+        assert_eq!(
+            line(LogFormat::Json, "critical", now, "It\n runs", &fields),
+            "{\"level\":\"critical\",\"time\":\"2006-01-02T15:04:05Z\",\"msg\":\"It\\n runs\",\"cluster\":\"a \\\"b\\\"\",\"e\":\"x\\nlevel=error\",\"id\":\"7\",\"n\":3}\n"
+        );
     }
 
     #[test]

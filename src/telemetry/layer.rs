@@ -1,8 +1,8 @@
 //! From `tracing` to lines.
 
-use super::format::{LogFormat, Value, line};
-use std::fs::File;
-use std::io::Write;
+use super::format::{LogFormat, Value, line, word};
+use super::writer::{Targets, Writer};
+use super::{CRITICAL, LogLevel};
 use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -11,41 +11,35 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where lines go.
-pub(super) struct Sinks {
-    pub(super) file: Option<File>,
-    pub(super) stdout: bool,
-}
-
-impl Sinks {
-    /// One write a line, so that lines of threads don't mix. A sink that fails (a full disk, a closed
-    /// pipe) loses the line: the agent goes on.
-    fn write(&self, line: &str) {
-        if self.stdout {
-            let _ = std::io::stdout().lock().write_all(line.as_bytes());
-        }
-        if let Some(mut file) = self.file.as_ref() {
-            let _ = file.write_all(line.as_bytes());
-        }
-    }
-}
-
-/// Writes each event that passes the filter. Libraries are heard from warnings on: their debug lines
-/// hold what must not be in a log.
+/// Writes each event to the sinks whose level it has. Libraries are heard from warnings on: their debug
+/// lines hold what must not be in a log.
 pub(super) struct LineLayer {
-    sinks: Sinks,
+    writer: Writer,
     format: LogFormat,
-    filter: LevelFilter,
+    stdout: LogLevel,
+    file: LogLevel,
 }
 
 impl LineLayer {
-    pub(super) fn new(sinks: Sinks, format: LogFormat, filter: LevelFilter) -> Self {
-        Self { sinks, format, filter }
+    pub(super) fn new(writer: Writer, format: LogFormat, stdout: LogLevel, file: LogLevel) -> Self {
+        Self { writer, format, stdout, file }
     }
 
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+    fn targets(&self, metadata: &Metadata<'_>) -> Targets {
         let ours = metadata.target().split("::").next().is_some_and(|root| root.starts_with("ecsd"));
-        *metadata.level() <= self.filter && (ours || *metadata.level() <= Level::WARN)
+        let heard = ours || *metadata.level() <= Level::WARN;
+        Targets {
+            stdout: heard && passes(self.stdout, metadata),
+            file: heard && passes(self.file, metadata),
+            audit: false,
+        }
+    }
+}
+
+fn passes(level: LogLevel, metadata: &Metadata<'_>) -> bool {
+    match level {
+        LogLevel::Critical => metadata.target() == CRITICAL,
+        level => *metadata.level() <= level.filter(),
     }
 }
 
@@ -54,11 +48,12 @@ struct SpanFields(Vec<(String, Value)>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LineLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.wants(metadata)
+        let targets = self.targets(metadata);
+        targets.stdout || targets.file
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.filter)
+        Some(self.stdout.filter().max(self.file.filter()))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -87,8 +82,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LineLayer {
                 fields.all.extend(known.0.iter().cloned());
             }
         }
-        let level = *event.metadata().level();
-        self.sinks.write(&line(self.format, level, SystemTime::now(), &fields.message, &fields.all));
+        let metadata = event.metadata();
+        let text = line(self.format, word(metadata), SystemTime::now(), &fields.message, &fields.all);
+        self.writer.write(self.targets(metadata), text);
     }
 }
 
@@ -101,7 +97,7 @@ struct Fields {
 impl Fields {
     fn add(&mut self, field: &Field, value: Value) {
         if field.name() == "message" {
-            let (Value::Text(text) | Value::Plain(text)) = value;
+            let (Value::Text(text) | Value::Plain(text) | Value::Json(text)) = value;
             self.message = text;
         } else {
             self.all.push((field.name().to_owned(), value));
@@ -112,6 +108,24 @@ impl Fields {
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field, Value::text(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Value::Json(value.to_string()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Value::Json(value.to_string()));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        let text = value.to_string();
+        // JSON has no infinity.
+        self.add(field, if value.is_finite() { Value::Json(text) } else { Value::Plain(text) });
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Value::Json(value.to_string()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
@@ -125,26 +139,51 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use super::super::roll::RollingFile;
+    use super::super::writer::Sinks;
     use super::*;
+    use std::path::Path;
     use tracing_subscriber::layer::SubscriberExt;
 
-    #[test]
-    fn events_and_their_spans_become_lines_of_the_file() {
-        let path = std::env::temp_dir().join(format!("ecsd-log-{}", uuid::Uuid::new_v4()));
-        let sinks = Sinks { file: Some(File::create(&path).unwrap()), stdout: false };
-        let layer = LineLayer::new(sinks, LogFormat::Logfmt, LevelFilter::INFO);
+    /// What a log file of this level has of a few events.
+    fn logged(level: LogLevel, path: &Path) -> Vec<String> {
+        let file = RollingFile::plain(path);
+        let sinks = Sinks { file: Some(file), ..Sinks::default() };
+        let writer = Writer::start(sinks, LogFormat::Logfmt).unwrap();
+        let layer = LineLayer::new(writer.clone(), LogFormat::Logfmt, LogLevel::None, level);
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
-            let span = tracing::info_span!("task", task = %"t1");
+            let span = tracing::error_span!("task", task = %"t1");
             let _inside = span.enter();
-            tracing::info!(count = 3, name = "a b", "Done");
-            tracing::debug!("not this");
-            tracing::info!(target: "hyper::client", "nor this");
+            tracing::error!(target: CRITICAL, "critical");
+            tracing::error!("error");
+            tracing::warn!("warn");
+            tracing::info!(count = 3, name = "a b", "info");
+            tracing::debug!("debug");
+            tracing::info!(target: "hyper::client", "a library's");
         });
-        let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(text.starts_with("level=info time=20"), "{text}");
-        assert!(text.ends_with("Z msg=\"Done\" count=3 name=\"a b\" task=t1\n"), "{text}");
+        assert!(writer.flush());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let _ = std::fs::remove_file(path);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_level_has_its_events_with_the_fields_of_their_spans() {
+        let path = std::env::temp_dir().join(format!("ecsd-log-{}", uuid::Uuid::new_v4()));
+        for (level, lines) in [
+            (LogLevel::Debug, 5),
+            (LogLevel::Info, 4),
+            (LogLevel::Warn, 3),
+            (LogLevel::Error, 2),
+            (LogLevel::Critical, 1),
+            (LogLevel::None, 0),
+        ] {
+            let logged = logged(level, &path);
+            assert_eq!(logged.len(), lines, "{level:?}: {logged:?}");
+        }
+        let logged = logged(LogLevel::Info, &path);
+        assert!(logged[0].starts_with("level=critical time=20"), "{logged:?}");
+        assert!(logged[3].ends_with("Z msg=\"info\" count=3 name=\"a b\" task=t1"), "{logged:?}");
     }
 }

@@ -3,6 +3,7 @@
 //! What a version says of an unknown id, and with which status, differs for no reason but history;
 //! clients match on it (spec/local-endpoints-config.md 1.4 to 1.7).
 
+use super::audit::{self, AccessLog};
 use super::credentials::{self, CredentialsLookup};
 use super::limit::{Limiter, RateLimit};
 use super::reply::{Handler, Reply, RequestHead};
@@ -25,6 +26,7 @@ pub struct MetadataHandler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     credentials: Arc<dyn CredentialsLookup>,
     limiter: Limiter,
+    audit: Option<Arc<dyn AccessLog>>,
 }
 
 impl MetadataHandler {
@@ -34,22 +36,40 @@ impl MetadataHandler {
         credentials: Arc<dyn CredentialsLookup>,
         limit: RateLimit,
     ) -> Self {
-        Self { snapshots, credentials, limiter: Limiter::new(limit) }
+        Self { snapshots, credentials, limiter: Limiter::new(limit), audit: None }
+    }
+
+    /// The same, and it tells of credentials that it gives or denies, and of requests beyond the limit.
+    #[must_use]
+    pub fn with_audit(self, log: Arc<dyn AccessLog>) -> Self {
+        Self { audit: Some(log), ..self }
+    }
+
+    fn audited(&self, request: &RequestHead<'_>, reply: Reply, credentials_id: Option<&str>) -> Reply {
+        if let Some(log) = &self.audit {
+            audit::tell(&**log, request, reply.status, credentials_id);
+        }
+        reply
     }
 
     fn reply(&self, request: &RequestHead<'_>) -> Reply {
         // Decoded, so that spelling a path in another way gives no second bucket.
         let path = percent_decode_str(request.path).decode_utf8_lossy();
         if !self.limiter.allow(request.peer.ip(), &path, Instant::now()) {
-            return Reply::text(StatusCode::TOO_MANY_REQUESTS, "You have reached maximum request limit.");
+            let refusal = "You have reached maximum request limit.";
+            return self.audited(request, Reply::text(StatusCode::TOO_MANY_REQUESTS, refusal), None);
         }
         let snapshot = self.snapshots.borrow().clone();
         match route(request.path) {
             Route::CredentialsV1 => {
                 let id = query_value(request.query, "id").unwrap_or_default();
-                credentials::answer(&*self.credentials, "CredentialsV1Request", &id)
+                let reply = credentials::answer(&*self.credentials, "CredentialsV1Request", &id);
+                self.audited(request, reply, Some(&id))
             }
-            Route::CredentialsV2(id) => credentials::answer(&*self.credentials, "CredentialsV2Request", &id),
+            Route::CredentialsV2(id) => {
+                let reply = credentials::answer(&*self.credentials, "CredentialsV2Request", &id);
+                self.audited(request, reply, Some(&id))
+            }
             Route::Moved(path) => Reply::moved(&request.query.map(|q| format!("{path}?{q}")).unwrap_or(path)),
             Route::NotFound => Reply::not_found(),
             other => metadata(&snapshot, other, request.peer.ip()),

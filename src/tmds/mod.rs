@@ -16,6 +16,7 @@
 //! of the original (spec/local-endpoints-config.md 1 and 2); `tests/metadata.rs` holds them against
 //! recordings of it, and lists where we differ.
 
+mod audit;
 mod credentials;
 mod gojson;
 mod healthcheck;
@@ -30,6 +31,7 @@ mod shapes;
 mod snapshot;
 mod stall;
 
+pub use audit::{Access, AccessLog};
 pub use credentials::{CredentialsAnswer, CredentialsLookup};
 pub use healthcheck::{HealthcheckError, healthcheck};
 pub use introspection::IntrospectionHandler;

@@ -30,6 +30,15 @@ fn role_credentials_are_served_and_left_nowhere() {
             .host
             .until("the container has its credentials", |host| host.logs(&arn, "main").contains('1'))
             .await;
+        let audit = scripted.host.dir.path().join("audit.log");
+        let granted = format!("{arn} GetCredentials 2 peer arn:");
+        let audited = || std::fs::read_to_string(&audit).unwrap_or_default();
+        scripted.host.until("that is in the audit log", |_| audited().contains(&granted)).await;
+        assert!(
+            audited().contains(" \"/v2/credentials\" \"") && !audited().contains("cred-1"),
+            "{}",
+            audited()
+        );
         wanted["desiredStatus"] = json!("STOPPED");
         scripted.send(json!([wanted])).await;
         scripted.reported(&id, "STOPPED").await;

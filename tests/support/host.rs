@@ -92,6 +92,7 @@ impl Host {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("ECS_DATADIR", dir.join("data"))
             .env("ECS_LOGLEVEL", "debug")
+            .env("ECS_AUDIT_LOGFILE", dir.join("audit.log"))
             .env("ECS_CONTAINERD_ADDRESS", self.containerd.socket())
             .env("ECS_CONTAINERD_NAMESPACE", "ecs")
             .env("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s")

@@ -241,6 +241,7 @@ fn spawn_agent(
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("ECS_DATADIR", dir.data())
         .env("ECS_LOGFILE", dir.agent_log())
+        .env("ECS_AUDIT_LOGFILE_DISABLED", "true")
         .env("ECS_CONTAINERD_ADDRESS", &containerd.target.socket)
         .env("ECS_CONTAINERD_NAMESPACE", &containerd.target.namespace)
         .env("ECSD_RUNTIME_DIR", dir.runtime())

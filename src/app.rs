@@ -328,9 +328,9 @@ impl Agent {
 
     /// Registers and keeps both websockets; comes back only with a failure.
     async fn serve(&mut self) -> Failure {
-        let statistics =
-            telemetry::start(&self.config, self.cgroups.clone(), self.handle.view(), &mut self.background);
-        self.start_endpoints();
+        let (cgroups, doctor) = (self.cgroups.clone(), self.doctor.clone());
+        let told = telemetry::start(&self.config, cgroups, doctor, self.handle.view(), &mut self.background);
+        self.start_endpoints(told.clone());
         let api = EcsApi::new(&self.account);
         let registered = match self.register(&api).await {
             Ok(registered) => registered,
@@ -354,16 +354,13 @@ impl Agent {
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
-        let doctor = self.doctor.clone();
-        self.background.spawn(async move { doctor.run().await });
-        let told = telemetry::Told { statistics, tasks: self.handle.view(), doctor: self.doctor.clone() };
         let drop_connection = Arc::new(Notify::new());
         let context = TcsContext {
             api,
             account: self.account.clone(),
             cluster: registered.cluster,
             instance: registered.arn,
-            telemetry: Arc::new(told),
+            telemetry: told,
             drop_connection: drop_connection.clone(),
             timings: TcsTimings::default(),
         };
@@ -406,7 +403,7 @@ impl Agent {
     }
 
     /// Metadata and introspection.
-    fn start_endpoints(&mut self) {
+    fn start_endpoints(&mut self, told: Arc<telemetry::Told>) {
         let (snapshots, snapshot) = watch::channel(Arc::new(tmds::Snapshot::default()));
         let publish = glue::publish_snapshots(self.handle.view(), self.instance.subscribe(), snapshots);
         self.background.spawn(publish);
@@ -414,7 +411,8 @@ impl Agent {
             Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
         let (steady, burst) = self.config.task_metadata_rps;
         let metadata =
-            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst });
+            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst })
+                .with_stats(told);
         let metadata = match self.audit.clone() {
             Some(log) => metadata.with_audit(Arc::new(audit::Audit {
                 log,

@@ -13,7 +13,7 @@ use ecsd::stats::{Meter, Statistics, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -144,6 +144,63 @@ fn shares_of_processors_are_what_the_kernel_counted() {
         let modes = usage.cpu.user_ns + usage.cpu.system_ns;
         assert!(modes.abs_diff(usage.cpu.total_ns) < 100_000_000, "{:?}", usage.cpu);
         assert!(usage.pids.is_some_and(|pids| pids.current == 1));
+        thaw(pid);
+    });
+}
+
+/// Status and JSON of an answer of the metadata endpoint.
+fn ask(path: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect("127.0.0.1:51679").ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn a_container_is_told_what_the_kernel_counted_in_the_shape_of_docker() {
+    with_agent(|host| async move {
+        let script = "echo $ECS_CONTAINER_METADATA_URI_V4; while :; do :; done";
+        let arn = host.run_task(family("stats", [container("main", script, json!({}))]));
+        host.until_status(&arn, "RUNNING").await;
+        let pid = host.container_pid(&arn, "main").unwrap();
+        host.until("it has its address", |host| host.logs(&arn, "main").contains("/v4/")).await;
+        let id = host.logs(&arn, "main").trim().rsplit('/').next().unwrap().to_owned();
+        freeze(&host, pid).await;
+        let counted = cpu_ns(&host, &arn, "main");
+        let mut stats = Value::Null;
+        host.until("two samples are of the stopped process", |_| {
+            stats = ask(&format!("/v4/{id}/stats")).unwrap_or_default();
+            let total = |key: &str| stats[key]["cpu_usage"]["total_usage"].as_u64();
+            total("cpu_stats") == Some(counted) && total("precpu_stats") == Some(counted)
+        })
+        .await;
+        let (received, sent) = traffic(pid);
+        assert_eq!(stats["networks"]["eth0"]["rx_bytes"], received);
+        assert_eq!(stats["networks"]["eth0"]["tx_bytes"], sent);
+        assert_eq!(stats["network_rate_stats"]["tx_bytes_per_sec"], 0);
+        assert_eq!(stats["memory_stats"]["limit"], 32 * MIB);
+        assert_eq!(stats["pids_stats"]["current"], 1);
+        assert_eq!(stats["id"], host.container_id(&arn, "main"));
+        assert!(
+            stats["cpu_stats"]["system_cpu_usage"].as_u64()
+                > stats["precpu_stats"]["system_cpu_usage"].as_u64()
+        );
+        assert_eq!(stats["cpu_stats"]["online_cpus"], processors());
+        let recorded: Value = serde_json::from_str(include_str!("fixtures/tmds/v4_stats.json")).unwrap();
+        for (key, value) in recorded.as_object().unwrap() {
+            let keys =
+                |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+            let told = keys(&stats[key]);
+            for field in keys(value).into_iter().flatten() {
+                assert!(told.as_ref().is_some_and(|told| told.contains(&field)), "{key}.{field}: {stats:#}");
+            }
+        }
+        let all = ask(&format!("/v3/{id}/task/stats")).unwrap();
+        assert_eq!(all[host.container_id(&arn, "main")]["cpu_stats"]["cpu_usage"]["total_usage"], counted);
         thaw(pid);
     });
 }

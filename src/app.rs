@@ -353,9 +353,9 @@ impl Agent {
 
     /// Registers and keeps both websockets; comes back only with a failure.
     async fn serve(&mut self, notifier: &Notifier) -> Failure {
-        let statistics =
-            telemetry::start(&self.config, self.cgroups.clone(), self.handle.view(), &mut self.background);
-        self.start_endpoints();
+        let (cgroups, doctor) = (self.cgroups.clone(), self.doctor.clone());
+        let told = telemetry::start(&self.config, cgroups, doctor, self.handle.view(), &mut self.background);
+        self.start_endpoints(told.clone());
         if self.config.warm_pools_check {
             notifier.status("waiting for the warm pool to let the instance into service");
             let timings = lifecycle::WarmPoolTimings::default();
@@ -409,21 +409,18 @@ impl Agent {
             timings: AcsTimings::default(),
         };
         self.background.spawn(control::acs::run(context, events));
-        let doctor = self.doctor.clone();
-        self.background.spawn(async move { doctor.run().await });
         self.background.spawn(acs::forget_credentials(self.handle.view(), self.roles.clone()));
         let listeners = acs::Listeners {
             attachments: self.start_attachments(),
             doctor: self.doctor.clone(),
             drop_telemetry: Arc::new(Notify::new()),
         };
-        let told = telemetry::Told { statistics, tasks: self.handle.view(), doctor: self.doctor.clone() };
         let context = TcsContext {
             api,
             account: self.account.clone(),
             cluster: registered.cluster,
             instance: registered.arn,
-            telemetry: Arc::new(told),
+            telemetry: told,
             drop_connection: listeners.drop_telemetry.clone(),
             timings: TcsTimings::default(),
         };
@@ -456,7 +453,7 @@ impl Agent {
     }
 
     /// Metadata and introspection.
-    fn start_endpoints(&mut self) {
+    fn start_endpoints(&mut self, told: Arc<telemetry::Told>) {
         let (snapshots, snapshot) = watch::channel(Arc::new(tmds::Snapshot::default()));
         let publish = glue::publish_snapshots(self.handle.view(), self.instance.subscribe(), snapshots);
         self.background.spawn(publish);
@@ -464,7 +461,8 @@ impl Agent {
             Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
         let (steady, burst) = self.config.task_metadata_rps;
         let metadata =
-            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst });
+            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst })
+                .with_stats(told);
         let metadata = match self.audit.clone() {
             Some(log) => metadata.with_audit(Arc::new(audit::Audit {
                 log,

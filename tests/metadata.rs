@@ -62,10 +62,8 @@ fn container(name: &str, endpoint: &str, arn: &str) -> ContainerSpec {
 
 fn spec() -> TaskSpec {
     TaskSpec {
-        arn: TaskArn::parse(TASK).unwrap(),
         family: "tmds".into(),
         version: "1".into(),
-        network_mode: NetworkMode::Bridge,
         cpu: Some(256),
         memory_mib: Some(256),
         containers: vec![
@@ -74,10 +72,7 @@ fn spec() -> TaskSpec {
         ],
         volumes: vec![],
         launch_type: "EC2".into(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(TaskArn::parse(TASK).unwrap())
     }
 }
 

@@ -127,19 +127,12 @@ fn task(id: &str, mode: NetworkMode, containers: &[(&str, Vec<PortMapping>)]) ->
         endpoint: EndpointId::new("e"),
     };
     TaskSpec {
-        arn: TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap(),
         family: "f".to_owned(),
         version: "1".to_owned(),
         network_mode: mode,
-        cpu: None,
-        memory_mib: None,
         containers: containers.iter().map(container).collect(),
         volumes: vec![],
-        launch_type: String::new(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap())
     }
 }
 

@@ -13,7 +13,7 @@ use ecsd::stats::{Meter, Statistics, Target};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,20 +29,7 @@ fn assert_close(what: &str, told: f64, counted: f64) {
 
 fn target(arn: &str, name: &str) -> Target {
     let arn = TaskArn::parse(arn).unwrap();
-    let spec = TaskSpec {
-        arn: arn.clone(),
-        family: String::new(),
-        version: String::new(),
-        network_mode: Default::default(),
-        cpu: None,
-        memory_mib: None,
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        launch_type: String::new(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-    };
+    let spec = TaskSpec { ..TaskSpec::empty(arn.clone()) };
     Target { key: spec.key(name), id: ContainerId::derive(&arn, name), spec: Arc::new(spec) }
 }
 
@@ -148,6 +135,63 @@ fn shares_of_processors_are_what_the_kernel_counted() {
     });
 }
 
+/// Status and JSON of an answer of the metadata endpoint.
+fn ask(path: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect("127.0.0.1:51679").ok()?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| serde_json::from_str(body).unwrap())
+}
+
+#[test]
+fn a_container_is_told_what_the_kernel_counted_in_the_shape_of_docker() {
+    with_agent(|host| async move {
+        let script = "echo $ECS_CONTAINER_METADATA_URI_V4; while :; do :; done";
+        let arn = host.run_task(family("stats", [container("main", script, json!({}))]));
+        host.until_status(&arn, "RUNNING").await;
+        let pid = host.container_pid(&arn, "main").unwrap();
+        host.until("it has its address", |host| host.logs(&arn, "main").contains("/v4/")).await;
+        let id = host.logs(&arn, "main").trim().rsplit('/').next().unwrap().to_owned();
+        freeze(&host, pid).await;
+        let counted = cpu_ns(&host, &arn, "main");
+        let mut stats = Value::Null;
+        host.until("two samples are of the stopped process", |_| {
+            stats = ask(&format!("/v4/{id}/stats")).unwrap_or_default();
+            let total = |key: &str| stats[key]["cpu_usage"]["total_usage"].as_u64();
+            total("cpu_stats") == Some(counted) && total("precpu_stats") == Some(counted)
+        })
+        .await;
+        let (received, sent) = traffic(pid);
+        assert_eq!(stats["networks"]["eth0"]["rx_bytes"], received);
+        assert_eq!(stats["networks"]["eth0"]["tx_bytes"], sent);
+        assert_eq!(stats["network_rate_stats"]["tx_bytes_per_sec"], 0);
+        assert_eq!(stats["memory_stats"]["limit"], 32 * MIB);
+        assert_eq!(stats["pids_stats"]["current"], 1);
+        assert_eq!(stats["id"], host.container_id(&arn, "main"));
+        assert!(
+            stats["cpu_stats"]["system_cpu_usage"].as_u64()
+                > stats["precpu_stats"]["system_cpu_usage"].as_u64()
+        );
+        assert_eq!(stats["cpu_stats"]["online_cpus"], processors());
+        let recorded: Value = serde_json::from_str(include_str!("fixtures/tmds/v4_stats.json")).unwrap();
+        for (key, value) in recorded.as_object().unwrap() {
+            let keys =
+                |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+            let told = keys(&stats[key]);
+            for field in keys(value).into_iter().flatten() {
+                assert!(told.as_ref().is_some_and(|told| told.contains(&field)), "{key}.{field}: {stats:#}");
+            }
+        }
+        let all = ask(&format!("/v3/{id}/task/stats")).unwrap();
+        assert_eq!(all[host.container_id(&arn, "main")]["cpu_stats"]["cpu_usage"]["total_usage"], counted);
+        thaw(pid);
+    });
+}
+
 /// The newest metrics of a container, where any came.
 fn metrics_of(host: &Host, arn: &str, name: &str) -> Option<Value> {
     let Received { body, .. } = host.control.telemetry().metrics.remove(arn)?;
@@ -162,9 +206,8 @@ fn the_control_plane_is_told_what_the_kernel_counted() {
         // Reads all of it before it writes any, and nobody ever reads that.
         let script = "nc -l -p 9000 >/dev/null & dd if=/dev/zero bs=100M count=1 | sleep 3600";
         let ports = json!([{"containerPort": 9000, "hostPort": 8099}]);
-        let mut checked = container("main", script, json!({"portMappings": ports, "memory": 200}));
-        checked["healthCheck"] = json!({"command": ["CMD-SHELL", "true"]});
-        let arn = host.run_task(family("hold", [checked, container("idle", "sleep 3600", json!({}))]));
+        let main = container("main", script, json!({"portMappings": ports, "memory": 200}));
+        let arn = host.run_task(family("hold", [main, container("idle", "sleep 3600", json!({}))]));
         let mut alone = family("host-mode", [container("main", "sleep 3600", json!({}))]);
         alone["networkMode"] = "host".into();
         let in_host = host.run_task(alone);
@@ -211,13 +254,7 @@ fn the_control_plane_is_told_what_the_kernel_counted() {
         let in_host = metrics_of(&host, &in_host, "main").unwrap();
         assert!(in_host.get("networkStatsSet").is_none() && in_host["cpuStatsSet"].is_object());
 
-        let telemetry = host.control.telemetry();
-        let health = &telemetry.health[&arn].body["containers"];
-        assert_eq!(health.as_array().unwrap().len(), 1);
-        assert_eq!(
-            (&health[0]["containerName"], &health[0]["healthStatus"]),
-            (&json!("main"), &json!("UNKNOWN"))
-        );
+        assert!(host.control.telemetry().health.is_empty());
         host.until("the instance is well", |host| {
             let told = host.control.telemetry().instance_status;
             told.values().any(|status| {

@@ -110,19 +110,10 @@ pub fn print_attributes() -> u8 {
 fn task_limits(cgroups: &dyn Cgroups) -> Result<(), String> {
     let arn = format!("arn:aws:ecs:probe:000000000000:task/probe-{}", std::process::id());
     let spec = TaskSpec {
-        arn: TaskArn::parse(&arn).map_err(|error| error.to_string())?,
-        family: String::new(),
-        version: String::new(),
         network_mode: NetworkMode::None,
         cpu: Some(1024),
         memory_mib: Some(64),
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        launch_type: String::new(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(TaskArn::parse(&arn).map_err(|error| error.to_string())?)
     };
     let made = cgroups.prepare(&spec).map_err(|reason| reason.to_string());
     let removed = cgroups.remove(&spec.id()).map_err(|reason| reason.to_string());

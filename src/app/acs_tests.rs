@@ -9,21 +9,7 @@ fn arn(id: &str) -> TaskArn {
 
 fn view(ids: &[&str]) -> TasksView {
     let task = |id: &&str| {
-        let spec = TaskSpec {
-            arn: arn(id),
-            family: String::new(),
-            version: String::new(),
-            network_mode: NetworkMode::None,
-            cpu: None,
-            memory_mib: None,
-            containers: Vec::new(),
-            volumes: Vec::new(),
-            launch_type: String::new(),
-            service_name: String::new(),
-            task_role: None,
-            execution_role: None,
-            associations: Vec::new(),
-        };
+        let spec = TaskSpec { network_mode: NetworkMode::None, ..TaskSpec::empty(arn(id)) };
         let view = TaskView { spec: Arc::new(spec), progress: TaskProgress::default(), waiting_for: None };
         (arn(id).id(), Arc::new(view))
     };

@@ -2,7 +2,7 @@
 //! the health of containers and the doctor's findings go out by TCS.
 
 use super::doctor::Doctor;
-use crate::cgroup::{CgroupService, ContainerMeter, Scratch, host_cpu_ns};
+use crate::cgroup::{CgroupService, ContainerMeter, Scratch, host_cpu_ns, host_memory_bytes};
 use crate::config::Config;
 use crate::control::chain;
 use crate::control::tcs::Telemetry;
@@ -13,6 +13,7 @@ use crate::model::{
 use crate::net::TrafficMeter;
 use crate::ports::{TaskView, TasksView};
 use crate::stats::{self, Meter, Statistics, Target};
+use crate::tmds::{Latest, StatsLookup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -23,19 +24,24 @@ use tokio::task::JoinSet;
 /// Between two samples, unless ECS_POLL_METRICS asks for something else.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Begins to measure what runs, unless ECS_DISABLE_METRICS says not to. Answers what was measured.
+/// Begins to measure what runs, unless ECS_DISABLE_METRICS says not to, and to do what the doctor is
+/// asked for. Answers what there is to tell of it.
 pub fn start(
     config: &Config,
     cgroups: Arc<CgroupService>,
+    doctor: Arc<Doctor>,
     tasks: watch::Receiver<TasksView>,
     background: &mut JoinSet<()>,
-) -> Statistics {
+) -> Arc<Told> {
     let every = config.metrics_interval.unwrap_or(EVERY);
     let statistics = Statistics::new(every);
     if !config.metrics_disabled {
-        background.spawn(stats::run(statistics.clone(), tasks, HostMeter::new(cgroups), every));
+        let meter = HostMeter::new(cgroups);
+        background.spawn(stats::run(statistics.clone(), tasks.clone(), meter, every));
     }
-    statistics
+    let at_work = doctor.clone();
+    background.spawn(async move { at_work.run().await });
+    Arc::new(Told { statistics, tasks, doctor })
 }
 
 /// Reads the counters of this host's containers.
@@ -46,6 +52,8 @@ pub struct HostMeter {
     /// `None` until a container is on the bridge, and after the kernel refused.
     traffic: Option<TrafficMeter>,
     host_ns: u64,
+    host_cpus: u32,
+    host_memory: Option<u64>,
     started: Instant,
 }
 
@@ -58,6 +66,8 @@ impl HostMeter {
             scratch: Scratch::default(),
             traffic: None,
             host_ns: 0,
+            host_cpus: stats::processors(),
+            host_memory: host_memory_bytes(),
             started: Instant::now(),
         }
     }
@@ -100,6 +110,9 @@ impl Meter for HostMeter {
             mono: Mono(self.started.elapsed()),
         };
         usage.cpu.host_ns = self.host_ns;
+        usage.cpu.host_cpus = self.host_cpus;
+        // The host's memory is the limit of those who have no other.
+        usage.memory.limit = usage.memory.limit.into_iter().chain(self.host_memory).min();
         if target.spec.network_mode == NetworkMode::Bridge {
             usage.networks = self.traffic.as_mut().and_then(|traffic| traffic.of(&target.key));
         }
@@ -107,14 +120,17 @@ impl Meter for HostMeter {
     }
 }
 
-/// What this agent tells over TCS.
+/// What this agent tells over TCS, and to the containers themselves.
 pub struct Told {
-    /// Metrics.
-    pub statistics: Statistics,
-    /// Health of containers.
-    pub tasks: watch::Receiver<TasksView>,
-    /// Checks of the instance.
-    pub doctor: Arc<Doctor>,
+    statistics: Statistics,
+    tasks: watch::Receiver<TasksView>,
+    doctor: Arc<Doctor>,
+}
+
+impl StatsLookup for Told {
+    fn latest(&self, container: &ContainerKey) -> Option<Latest> {
+        self.statistics.latest(container)
+    }
 }
 
 impl Telemetry for Told {
@@ -155,4 +171,71 @@ fn task_health(task: &TaskView) -> Option<TaskHealth> {
         version: spec.version.clone(),
         containers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ContainerProgress, ContainerSpec, DockerConfig, EndpointId, TaskArn, TaskProgress, TaskSpec,
+    };
+
+    fn container(name: &str, check: Option<serde_json::Value>) -> ContainerSpec {
+        let config = check.map(|check| ("healthcheck".to_owned(), check)).into_iter().collect();
+        ContainerSpec {
+            name: name.into(),
+            arn: String::new(),
+            image: String::new(),
+            command: Vec::new(),
+            entry_point: Vec::new(),
+            environment: BTreeMap::new(),
+            essential: true,
+            cpu_shares: 0,
+            memory_mib: 0,
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            links: Vec::new(),
+            depends_on: Vec::new(),
+            start_timeout: None,
+            stop_timeout: None,
+            docker: DockerConfig { config, ..DockerConfig::default() },
+            endpoint: EndpointId::new(name),
+        }
+    }
+
+    #[test]
+    fn health_is_unknown_where_there_is_a_check_and_the_container_runs() {
+        let check = || Some(serde_json::json!({"Test": ["CMD", "true"]}));
+        let spec = TaskSpec {
+            family: "f".into(),
+            version: "1".into(),
+            network_mode: NetworkMode::None,
+            containers: vec![
+                container("checked", check()),
+                container("erased", Some(serde_json::Value::Null)),
+                container("plain", None),
+                container("waits", check()),
+            ],
+            ..TaskSpec::empty(TaskArn::parse("arn:aws:ecs:r:1:task/c/t").unwrap())
+        };
+        let mut progress = TaskProgress::default();
+        for (name, known) in [
+            ("checked", ContainerStatus::Running),
+            ("erased", ContainerStatus::Running),
+            ("plain", ContainerStatus::Running),
+            ("waits", ContainerStatus::Created),
+        ] {
+            let started_at = Some(Wall(7));
+            let so_far = ContainerProgress { known, started_at, ..ContainerProgress::default() };
+            progress.containers.insert(name.into(), so_far);
+        }
+        let mut task = TaskView { spec: Arc::new(spec), progress, waiting_for: None };
+        let health = task_health(&task).unwrap();
+        let unknown =
+            ContainerHealth { name: "checked".into(), status: HealthStatus::Unknown, since: Wall(7) };
+        assert_eq!(health.containers, [unknown]);
+        task.progress.containers.clear();
+        assert_eq!(task_health(&task), None);
+    }
 }

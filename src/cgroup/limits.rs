@@ -85,7 +85,6 @@ pub(super) mod tests {
             endpoint: EndpointId::new("e"),
         };
         TaskSpec {
-            arn: TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap(),
             family: "f".to_owned(),
             version: "1".to_owned(),
             network_mode: NetworkMode::None,
@@ -93,11 +92,7 @@ pub(super) mod tests {
             memory_mib,
             containers: shares.iter().enumerate().map(container).collect(),
             volumes: vec![],
-            launch_type: String::new(),
-            service_name: String::new(),
-            task_role: None,
-            execution_role: None,
-            associations: Vec::new(),
+            ..TaskSpec::empty(TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap())
         }
     }
 

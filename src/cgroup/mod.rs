@@ -19,7 +19,7 @@ mod usage;
 mod usage_v1;
 mod usage_v2;
 
-pub use usage::{ContainerMeter, Scratch, host_cpu_ns};
+pub use usage::{ContainerMeter, Scratch, host_cpu_ns, host_memory_bytes};
 
 use crate::model::{ContainerId, StopReason, TaskId, TaskSpec};
 use crate::ports::Cgroups;

@@ -125,6 +125,13 @@ fn host_cpu(text: &str) -> Option<u64> {
     ticks.checked_mul(TICK_NS)
 }
 
+/// Memory of the host in bytes; `None` where the kernel does not tell.
+pub fn host_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +142,7 @@ mod tests {
         assert_eq!(host_cpu(text), Some(280_000_000));
         assert_eq!(host_cpu("cpu  1 x 3\n"), None);
         assert_eq!(host_cpu("intr 1\n"), None);
+        assert!(host_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
         assert!(host_cpu_ns().is_some_and(|ns| ns > 0));
     }
 

@@ -74,6 +74,7 @@ impl V1Files {
             throttled_periods: of("nr_throttled"),
             throttled_ns: of("throttled_time"),
             host_ns: 0,
+            host_cpus: 0,
         })
     }
 

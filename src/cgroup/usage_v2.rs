@@ -51,6 +51,7 @@ fn cpu(text: &str) -> Option<CpuUsage> {
         throttled_periods: count("nr_throttled"),
         throttled_ns: ns("throttled_usec").unwrap_or_default(),
         host_ns: 0,
+        host_cpus: 0,
     })
 }
 

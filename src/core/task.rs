@@ -82,21 +82,7 @@ impl Task {
 
     /// A task of which nothing but the ARN is known.
     pub(super) fn nameless(arn: TaskArn) -> Self {
-        let spec = TaskSpec {
-            arn,
-            family: String::new(),
-            version: String::new(),
-            network_mode: NetworkMode::None,
-            cpu: None,
-            memory_mib: None,
-            containers: Vec::new(),
-            volumes: Vec::new(),
-            launch_type: String::new(),
-            service_name: String::new(),
-            task_role: None,
-            execution_role: None,
-            associations: Vec::new(),
-        };
+        let spec = TaskSpec { network_mode: NetworkMode::None, ..TaskSpec::empty(arn) };
         Self { nameless: true, ..Self::new(Arc::new(spec)) }
     }
 

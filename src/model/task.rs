@@ -79,6 +79,25 @@ pub enum VolumeSource {
 }
 
 impl TaskSpec {
+    /// A task of which nothing is known but its ARN: no containers, no limits, bridge mode.
+    pub fn empty(arn: TaskArn) -> Self {
+        Self {
+            arn,
+            family: String::new(),
+            version: String::new(),
+            network_mode: NetworkMode::default(),
+            cpu: None,
+            memory_mib: None,
+            containers: Vec::new(),
+            volumes: Vec::new(),
+            launch_type: String::new(),
+            service_name: String::new(),
+            task_role: None,
+            execution_role: None,
+            associations: Vec::new(),
+        }
+    }
+
     /// Its id.
     pub fn id(&self) -> TaskId {
         self.arn.id()

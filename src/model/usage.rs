@@ -38,6 +38,8 @@ pub struct CpuUsage {
     pub throttled_ns: u64,
     /// Time that the host's processors have spent, idle or not, since it started; 0 where unknown.
     pub host_ns: u64,
+    /// How many processors the host has; 0 where unknown.
+    pub host_cpus: u32,
 }
 
 /// Memory, in bytes.

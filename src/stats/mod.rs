@@ -19,4 +19,4 @@ mod sets;
 mod table;
 
 pub use sampler::{Meter, Target, run};
-pub use table::Statistics;
+pub use table::{Statistics, processors};

@@ -36,7 +36,7 @@ impl Statistics {
     /// For samples taken so often: those of four publications are kept, 80 where it is every second.
     pub fn new(interval: Duration) -> Self {
         let kept = PUBLISH.as_secs_f64() / interval.as_secs_f64().max(1.0) * PUBLICATIONS_KEPT;
-        let table = Table { containers: BTreeMap::new(), capacity: kept as usize, cores: cores() };
+        let table = Table { containers: BTreeMap::new(), capacity: kept as usize, cores: processors() };
         Self { table: Arc::new(Mutex::new(table)) }
     }
 
@@ -115,7 +115,7 @@ fn container_metrics(target: &Target, figures: Figures) -> ContainerMetrics {
 }
 
 /// The processors that this process may use, as the original counts those of the instance.
-fn cores() -> u32 {
+pub fn processors() -> u32 {
     let own = nix::unistd::Pid::from_raw(0);
     let usable = nix::sched::sched_getaffinity(own).map_or(1, |set| {
         (0..nix::sched::CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count()

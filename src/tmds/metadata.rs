@@ -10,6 +10,7 @@ use super::reply::{Handler, Reply, RequestHead};
 use super::route::{Route, Version, query_value, route};
 use super::shapes;
 use super::snapshot::{ContainerView, Snapshot, Stage};
+use super::stats::{Stats, StatsLookup};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -26,6 +27,7 @@ pub struct MetadataHandler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     credentials: Arc<dyn CredentialsLookup>,
     limiter: Limiter,
+    stats: Option<Arc<dyn StatsLookup>>,
     audit: Option<Arc<dyn AccessLog>>,
 }
 
@@ -36,7 +38,13 @@ impl MetadataHandler {
         credentials: Arc<dyn CredentialsLookup>,
         limit: RateLimit,
     ) -> Self {
-        Self { snapshots, credentials, limiter: Limiter::new(limit), audit: None }
+        Self { snapshots, credentials, limiter: Limiter::new(limit), stats: None, audit: None }
+    }
+
+    /// The same, and it knows what containers use.
+    #[must_use]
+    pub fn with_stats(self, stats: Arc<dyn StatsLookup>) -> Self {
+        Self { stats: Some(stats), ..self }
     }
 
     /// The same, and it tells of credentials that it gives or denies, and of requests beyond the limit.
@@ -72,7 +80,7 @@ impl MetadataHandler {
             }
             Route::Moved(path) => Reply::moved(&request.query.map(|q| format!("{path}?{q}")).unwrap_or(path)),
             Route::NotFound => Reply::not_found(),
-            other => metadata(&snapshot, other, request.peer.ip()),
+            other => metadata(&snapshot, self.stats.as_deref(), other, request.peer.ip()),
         }
     }
 }
@@ -95,8 +103,8 @@ impl Handler for MetadataHandler {
     }
 }
 
-/// Everything that is answered from the snapshot alone.
-fn metadata(snapshot: &Snapshot, route: Route, peer: IpAddr) -> Reply {
+/// Everything that is answered from the snapshot and the samples.
+fn metadata(snapshot: &Snapshot, stats: Option<&dyn StatsLookup>, route: Route, peer: IpAddr) -> Reply {
     let ok = StatusCode::OK;
     match route {
         // Only awsvpc tasks have an address that tells who asks; there are none yet.
@@ -122,13 +130,13 @@ fn metadata(snapshot: &Snapshot, route: Route, peer: IpAddr) -> Reply {
             None => no_task(version, "task metadata handler", unknown(version), &id),
         },
         Route::ContainerStats(version, id) => match snapshot.endpoint(&id) {
-            Some(_) => Reply::json(ok, &no_sample(version)),
+            Some(view) => Reply::json(ok, &Stats::of(view, stats, version)),
             None => no_task(version, "container stats handler", unknown_stats(version), &id),
         },
         Route::TaskStats(version, id) => match snapshot.endpoint(&id) {
             Some(view) => {
                 let created = view.task.containers().filter(|c| c.stage() == Stage::Created);
-                let all: BTreeMap<_, _> = created.map(|c| (c.id(), no_sample(version))).collect();
+                let all: BTreeMap<_, _> = created.map(|c| (c.id(), Stats::of(c, stats, version))).collect();
                 Reply::json(ok, &all)
             }
             None => no_task(version, "task stats handler", unknown_stats(version), &id),
@@ -162,11 +170,6 @@ fn metadata(snapshot: &Snapshot, route: Route, peer: IpAddr) -> Reply {
 
 fn created<'a>(snapshot: &'a Snapshot, endpoint: &str) -> Option<ContainerView<'a>> {
     snapshot.endpoint(endpoint).filter(|c| c.stage() == Stage::Created)
-}
-
-/// What stands for a container of which no sample was taken: `null`, and in v4 `{}`.
-fn no_sample(version: Version) -> Option<BTreeMap<(), ()>> {
-    (version == Version::V4).then(BTreeMap::new)
 }
 
 fn no_container(version: Version, handler: &str, status: StatusCode, id: &str) -> Reply {

@@ -30,6 +30,7 @@ mod server;
 mod shapes;
 mod snapshot;
 mod stall;
+mod stats;
 
 pub use audit::{Access, AccessLog};
 pub use credentials::{CredentialsAnswer, CredentialsLookup};
@@ -40,6 +41,7 @@ pub use metadata::MetadataHandler;
 pub use reply::{Handler, RequestHead};
 pub use server::{Server, ServerHandle};
 pub use snapshot::{Snapshot, TaskView};
+pub use stats::{Latest, StatsLookup};
 
 /// Port of the metadata server, on the loopback.
 pub const METADATA_PORT: u16 = 51679;

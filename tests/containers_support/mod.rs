@@ -332,19 +332,12 @@ fn service(daemon: &PrivateContainerd, image: UnpackedImageInfo) -> Arc<Containe
 pub fn task(id: &str, scripts: &[(&str, &str)]) -> TaskSpec {
     let arn = TaskArn::parse(&format!("arn:aws:ecs:us-west-2:1:task/test/{id}")).unwrap();
     TaskSpec {
-        arn,
         family: "f".into(),
         version: "1".into(),
         network_mode: NetworkMode::Host,
-        cpu: None,
-        memory_mib: None,
         containers: scripts.iter().map(|(name, script)| container(name, script)).collect(),
-        volumes: Vec::new(),
         launch_type: "EC2".into(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(arn)
     }
 }
 

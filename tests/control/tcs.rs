@@ -63,20 +63,7 @@ impl Told {
 
 fn target(number: usize) -> Target {
     let arn = TaskArn::parse(&format!("arn:aws:ecs:us-west-2:1:task/peer/{number:08}")).unwrap();
-    let spec = TaskSpec {
-        arn: arn.clone(),
-        family: "family".into(),
-        version: "7".into(),
-        network_mode: Default::default(),
-        cpu: None,
-        memory_mib: None,
-        containers: Vec::new(),
-        volumes: Vec::new(),
-        launch_type: String::new(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-    };
+    let spec = TaskSpec { family: "family".into(), version: "7".into(), ..TaskSpec::empty(arn.clone()) };
     Target { key: spec.key("main"), id: ContainerId::derive(&arn, "main"), spec: Arc::new(spec) }
 }
 

@@ -123,19 +123,12 @@ fn spec(task: u8, shape: u8) -> Arc<TaskSpec> {
         ],
     };
     Arc::new(TaskSpec {
-        arn: arn(task),
         family: "f".into(),
         version: "1".into(),
-        network_mode: NetworkMode::Bridge,
-        cpu: None,
-        memory_mib: None,
         containers,
         volumes: vec![],
         launch_type: "EC2".into(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(arn(task))
     })
 }
 

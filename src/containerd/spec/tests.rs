@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::containerd::docker_config::merge;
-use crate::model::{ContainerId, ContainerSpec, DockerConfig, EndpointId, NetworkMode, TaskArn, TaskSpec};
+use crate::model::{ContainerId, ContainerSpec, DockerConfig, EndpointId, TaskArn, TaskSpec};
 use crate::ports::NetworkAttachment;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -47,19 +47,11 @@ fn built(
 ) -> Result<Value, SpecError> {
     let arn = TaskArn::parse("arn:aws:ecs:us-west-2:1:task/c/0123abcd").unwrap();
     let spec = TaskSpec {
-        arn: arn.clone(),
         family: "f".into(),
         version: "1".into(),
-        network_mode: NetworkMode::Bridge,
-        cpu: None,
-        memory_mib: None,
         containers: vec![container],
-        volumes: Vec::new(),
         launch_type: "EC2".into(),
-        service_name: String::new(),
-        task_role: None,
-        execution_role: None,
-        associations: Vec::new(),
+        ..TaskSpec::empty(arn.clone())
     };
     let mut plan = CreatePlan {
         spec: Arc::new(spec),

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -48,8 +48,21 @@ struct Script {
     answers: HashMap<String, VecDeque<(u16, Value)>>,
     refusals: HashMap<Channel, Refusals>,
     imds: HashMap<String, String>,
+    gates: Vec<Gated>,
     failures: Vec<String>,
     imds_requests: usize,
+}
+
+/// An operation whose answers wait, perhaps only for one task.
+struct Gated {
+    operation: String,
+    task: Option<String>,
+    opened: watch::Receiver<()>,
+}
+
+/// Answers wait for as long as this is held.
+pub struct Gate {
+    _sender: watch::Sender<()>,
 }
 
 struct Shared {
@@ -101,6 +114,15 @@ impl Backend {
         self.shared.script.lock().unwrap().answers.entry(operation.into()).or_default().extend(answers);
     }
 
+    /// Calls of an operation, or only those for one task, are noted but not answered until the gate is
+    /// dropped.
+    pub fn hold(&self, operation: &str, task: Option<&str>) -> Gate {
+        let (sender, opened) = watch::channel(());
+        let gated = Gated { operation: operation.into(), task: task.map(str::to_owned), opened };
+        self.shared.script.lock().unwrap().gates.push(gated);
+        Gate { _sender: sender }
+    }
+
     /// The next upgrades are refused.
     pub fn refuse(&self, channel: Channel, status: u16, body: &str) {
         let mut script = self.shared.script.lock().unwrap();
@@ -134,6 +156,11 @@ impl Backend {
     /// Calls that came and were not looked at.
     pub fn waiting_calls(&mut self) -> Vec<ApiCall> {
         std::iter::from_fn(|| self.calls.try_recv().ok()).collect()
+    }
+
+    /// The next call of one operation that is here already; others before it are passed over.
+    pub fn waiting_call_of(&mut self, operation: &str) -> Option<ApiCall> {
+        std::iter::from_fn(|| self.calls.try_recv().ok()).find(|call| call.operation == operation)
     }
 
     /// The next websocket.
@@ -301,18 +328,37 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let (response, gate) = judge(shared, &method, &path, &query, headers, &body);
+    if let Some(mut gate) = gate {
+        // Nothing is ever sent: this ends when the gate is gone.
+        while gate.changed().await.is_ok() {}
+    }
+    response
+}
+
+/// Notes a call; its answer, and what that has to wait for.
+fn judge(
+    shared: &Shared,
+    method: &str,
+    path: &str,
+    query: &str,
+    headers: BTreeMap<String, String>,
+    body: &[u8],
+) -> (Response<Full<Bytes>>, Option<watch::Receiver<()>>) {
     let target = headers.get("x-amz-target").cloned().unwrap_or_default();
     let operation = target.strip_prefix("AmazonEC2ContainerServiceV20141113.").unwrap_or(&target).to_owned();
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let verdict = sigv4::verify(&method, &path, &query, &headers, &body);
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let verdict = sigv4::verify(method, path, query, &headers, body);
     let mut script = shared.script.lock().unwrap();
     if let Err(error) = verdict {
         script.failures.push(format!("{operation}: {error}"));
-        return answer(403, json!({"__type": "SignatureDoesNotMatch"}).to_string());
+        return (answer(403, json!({"__type": "SignatureDoesNotMatch"}).to_string()), None);
     }
     if headers.get("content-type").is_none_or(|t| t != "application/x-amz-json-1.1") {
         script.failures.push(format!("{operation}: content-type {:?}", headers.get("content-type")));
     }
+    let holds = |g: &&Gated| g.operation == operation && g.task.as_ref().is_none_or(|t| json["task"] == t.as_str());
+    let gate = script.gates.iter().find(holds).map(|gated| gated.opened.clone());
     let scripted = script.answers.get_mut(&operation).and_then(VecDeque::pop_front);
     let (status, out) = match scripted.or_else(|| friendly(&shared.base, &operation, &json)) {
         Some(out) => out,
@@ -326,7 +372,7 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
     response
         .headers_mut()
         .insert("content-type", http::HeaderValue::from_static("application/x-amz-json-1.1"));
-    response
+    (response, gate)
 }
 
 /// What a well service says.

@@ -61,7 +61,8 @@ impl std::fmt::Debug for Held {
 
 impl Held {
     fn is_same(&self, other: &Self) -> bool {
-        self.ends == other.ends && self.credentials.secret_access_key() == other.credentials.secret_access_key()
+        self.ends == other.ends
+            && self.credentials.secret_access_key() == other.credentials.secret_access_key()
     }
 
     /// As ACS carries them, for one role of one task.

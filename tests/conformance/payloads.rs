@@ -61,7 +61,8 @@ fn role_credentials_are_acknowledged_for_tasks_that_are_known() {
         acks.sort_by(|a, b| a.0.cmp(&b.0));
         let ack = json!({"messageId": "m-1", "cluster": CLUSTER_ARN, "containerInstance": INSTANCE});
         let for_credentials = |message: &str, id: &str| {
-            let body = json!({"messageId": message, "credentialsId": id, "expiration": "2031-01-01T00:00:00Z"});
+            let body =
+                json!({"messageId": message, "credentialsId": id, "expiration": "2031-01-01T00:00:00Z"});
             ("IAMRoleCredentialsAckRequest".to_owned(), body)
         };
         assert_eq!(acks, [("AckRequest".to_owned(), ack), for_credentials("m-1", "c-1")]);
@@ -99,14 +100,12 @@ fn a_task_that_the_manifest_lacks_is_stopped_after_it_was_asked_for() {
         let (wanted, orphan) = (fresh_id(), fresh_id());
         scripted.send(json!([task(&wanted, STAYS), task(&orphan, STAYS)])).await;
         for id in [&wanted, &orphan] {
-            scripted
-                .host
-                .until("it runs", |host| host.container_pid(&arn(id), "main").is_some())
-                .await;
+            scripted.host.until("it runs", |host| host.container_pid(&arn(id), "main").is_some()).await;
         }
         scripted.acs.send("TaskManifestMessage", manifest(7, &[&wanted])).await;
         let question = next_of(&mut scripted.acs, "TaskStopVerificationMessage").await;
-        let candidate = json!({"taskArn": arn(&orphan), "taskClusterArn": CLUSTER_ARN, "desiredStatus": "STOPPED"});
+        let candidate =
+            json!({"taskArn": arn(&orphan), "taskClusterArn": CLUSTER_ARN, "desiredStatus": "STOPPED"});
         assert_eq!(question, json!({"messageId": "manifest-7", "stopCandidates": [candidate]}));
         let yes = json!({"messageId": "manifest-7", "stopTasks": [candidate]});
         scripted.acs.send("TaskStopVerificationAck", yes).await;

@@ -41,7 +41,10 @@ fn the_agent_registers_then_discovers_then_opens_both_websockets() {
         }
         acs.is_quiet().await;
         let mut tcs = backend.accept(Channel::Tcs).await;
-        assert_eq!((tcs.query["cluster"].as_str(), tcs.query["containerInstance"].as_str()), ("peer", INSTANCE));
+        assert_eq!(
+            (tcs.query["cluster"].as_str(), tcs.query["containerInstance"].as_str()),
+            ("peer", INSTANCE)
+        );
         assert!(!tcs.query.contains_key("protocolVersion"));
         let (kind, body, _) = tcs.receive_signed().await;
         assert_eq!(kind, "PublishMetricsRequest");
@@ -128,7 +131,8 @@ fn the_default_cluster_is_created_where_it_is_missing_and_a_named_one_never() {
         backend.answer("RegisterContainerInstance", [missing()]);
         host.start_agent_at(backend.endpoint());
         backend.accept(Channel::Acs).await;
-        let calls: Vec<_> = backend.waiting_calls().into_iter().map(|call| (call.operation, call.body)).collect();
+        let calls: Vec<_> =
+            backend.waiting_calls().into_iter().map(|call| (call.operation, call.body)).collect();
         let operations: Vec<_> = calls.iter().map(|(operation, _)| operation.as_str()).collect();
         assert_eq!(
             operations[..4],

@@ -42,7 +42,11 @@ fn every_end_of_a_session_is_followed_by_another_and_costs_no_task() {
 fn an_instance_that_is_not_registered_any_more_waits_and_lives_on() {
     on_own_network(|| async {
         let mut backend = Backend::start().await;
-        backend.refuse(Channel::Acs, 400, r#"{"type":"InactiveInstanceException","message":{"message":"gone"}}"#);
+        backend.refuse(
+            Channel::Acs,
+            400,
+            r#"{"type":"InactiveInstanceException","message":{"message":"gone"}}"#,
+        );
         let mut host = host_for(&backend).await;
         host.until("it was told", |host| host.agent_log().contains("not registered any more")).await;
         assert!(!backend.knocks(Channel::Acs), "an hour from now");

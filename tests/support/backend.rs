@@ -33,6 +33,8 @@ pub struct ApiCall {
     pub operation: String,
     pub headers: BTreeMap<String, String>,
     pub body: Value,
+    /// HTTP status of the answer.
+    pub status: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -224,6 +226,17 @@ impl Connection {
         tokio::time::timeout(PATIENCE, next).await.expect("no frame came")
     }
 
+    /// The next text frame, however long it takes; `None` where the agent's side ended. Cancel-safe.
+    pub async fn next_text(&mut self) -> Option<String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// The next message: type and body.
     pub async fn receive(&mut self) -> (String, Value) {
         let text = self.receive_text().await;
@@ -234,6 +247,11 @@ impl Connection {
     /// The next frame of telemetry, its signature verified: type, body and the signed headers.
     pub async fn receive_signed(&mut self) -> (String, Value, String) {
         let text = self.receive_text().await;
+        self.verified(&text)
+    }
+
+    /// A frame of telemetry, its signature verified.
+    pub fn verified(&self, text: &str) -> (String, Value, String) {
         let (head, json) = text.split_once("\r\n\r\n").expect("a header block");
         let headers: BTreeMap<String, String> = head
             .split("\r\n")
@@ -357,7 +375,8 @@ fn judge(
     if headers.get("content-type").is_none_or(|t| t != "application/x-amz-json-1.1") {
         script.failures.push(format!("{operation}: content-type {:?}", headers.get("content-type")));
     }
-    let holds = |g: &&Gated| g.operation == operation && g.task.as_ref().is_none_or(|t| json["task"] == t.as_str());
+    let holds =
+        |g: &&Gated| g.operation == operation && g.task.as_ref().is_none_or(|t| json["task"] == t.as_str());
     let gate = script.gates.iter().find(holds).map(|gated| gated.opened.clone());
     let scripted = script.answers.get_mut(&operation).and_then(VecDeque::pop_front);
     let (status, out) = match scripted.or_else(|| friendly(&shared.base, &operation, &json)) {
@@ -367,7 +386,7 @@ fn judge(
             (400, json!({"__type": "UnknownOperationException"}))
         }
     };
-    shared.calls.send(ApiCall { operation, headers, body: json }).ok();
+    shared.calls.send(ApiCall { operation, headers, body: json, status }).ok();
     let mut response = answer(status, out.to_string());
     response
         .headers_mut()

@@ -100,7 +100,9 @@ pub enum CredentialsSource {
 
 /// `ecsd local stats`
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  ecsd local stats\n  ecsd local stats --watch\n  ecsd local stats --json | jq .")]
+#[command(
+    after_help = "Examples:\n  ecsd local stats\n  ecsd local stats --watch\n  ecsd local stats --json | jq ."
+)]
 pub struct StatsArgs {
     /// One JSON array, of one object for each container
     #[arg(long)]

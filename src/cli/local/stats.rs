@@ -113,7 +113,10 @@ mod tests {
             "body": {"taskDefinitionFamily": "f", "containerMetrics": metrics}}}});
         let rows = rows(&received);
         assert_eq!((rows[0]["cpuPercent"].as_f64(), rows[0]["memoryMiB"].as_f64()), (Some(1.5), Some(7.0)));
-        assert_eq!((bytes(&rows[0]["netRxBytes"]), bytes(&rows[0]["netTxBytes"])), ("2.0 KiB".into(), "5 B".into()));
+        assert_eq!(
+            (bytes(&rows[0]["netRxBytes"]), bytes(&rows[0]["netTxBytes"])),
+            ("2.0 KiB".into(), "5 B".into())
+        );
         assert_eq!((rows[1]["container"].as_str(), &rows[1]["readBytes"]), (Some("db"), &Value::Null));
         assert!(super::rows(&json!({})).is_empty());
     }

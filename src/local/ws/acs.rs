@@ -6,8 +6,8 @@
 
 use super::{SEND_TIMEOUT, Socket};
 use crate::control::acs::wire::{
-    AgentMessage, HeartbeatMessage, IamRoleCredentialsMessage, TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck,
-    TaskStopVerificationMessage, encode,
+    AgentMessage, HeartbeatMessage, IamRoleCredentialsMessage, TaskIdentifier, TaskManifestMessage,
+    TaskStopVerificationAck, TaskStopVerificationMessage, encode,
 };
 use crate::local::shared::{Change, Shared, ended, now_ms};
 use futures_util::{SinkExt, StreamExt};
@@ -223,10 +223,9 @@ impl AcsSession<'_> {
         {
             let state = self.shared.lock();
             let Some(held) = self.shared.credentials.borrow().clone() else { return Ok(()) };
-            let own =
-                state.tasks.iter().filter(|t| {
-                    t.instance_arn == self.instance_arn && !t.is_stopped() && t.desired_status == "RUNNING"
-                });
+            let own = state.tasks.iter().filter(|t| {
+                t.instance_arn == self.instance_arn && !t.is_stopped() && t.desired_status == "RUNNING"
+            });
             for task in own {
                 let roles = [("TaskApplication", &task.roles.task), ("TaskExecution", &task.roles.execution)];
                 for (kind, role) in roles {

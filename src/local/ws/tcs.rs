@@ -83,7 +83,8 @@ fn parse(frame: &str) -> Result<Value, String> {
 
 /// `AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/ecs/aws4_request, SignedHeaders=..., Signature=<64 hex>`
 fn check_signature(authorization: &str) -> Result<(), String> {
-    let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("Authorization is not AWS4-HMAC-SHA256")?;
+    let rest =
+        authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("Authorization is not AWS4-HMAC-SHA256")?;
     let part = |name: &str| {
         let found = rest.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
         found.ok_or_else(|| format!("Authorization has no {name}"))

@@ -10,6 +10,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the soak speaks to the back end itself")]
 #[path = "../tests/agent/scripted.rs"]
 mod scripted;
 

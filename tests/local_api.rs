@@ -603,8 +603,8 @@ async fn telemetry_is_acknowledged() {
     let instance = register_instance(&addr).await;
     let path = format!("/tcs/ws?agentHash=x&agentVersion=1&cluster=local&containerInstance={instance}");
     let mut socket = connect(&addr, &path).await.unwrap();
-    let frame = "Authorization: AWS4-HMAC-SHA256 x\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n\
-        {\"type\":\"PublishMetricsRequest\",\"message\":{\"metadata\":{\"idle\":true,\"fin\":true}}}";
+    let frame = signed(&json!({"type": "PublishMetricsRequest",
+        "message": {"metadata": {"idle": true, "fin": true}}}));
     socket.send(Message::text(frame)).await.unwrap();
     let ack = tokio::time::timeout(WAIT, async {
         loop {
@@ -650,4 +650,93 @@ async fn in_process_the_handle_sees_every_state() {
     assert_eq!(seen, ["PENDING", "RUNNING", "STOPPED"]);
     assert_eq!(handle.task(&arn).unwrap().containers[0].exit_code, Some(0));
     handle.shutdown();
+}
+
+#[tokio::test]
+async fn tasks_with_a_role_get_credentials_and_renewed_ones() {
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    #[derive(Debug)]
+    struct Renewing(AtomicU64);
+    impl ProvideCredentials for Renewing {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let number = self.0.fetch_add(1, Ordering::Relaxed);
+            let ends = SystemTime::now() + Duration::from_secs(if number == 0 { 6 } else { 3600 });
+            let (secret, token) = (format!("CANARY-{number}"), Some("CANARY-token".to_owned()));
+            future::ProvideCredentials::ready(Ok(Credentials::new("AKID", secret, token, Some(ends), "test")))
+        }
+    }
+    let provider = SharedCredentialsProvider::new(Renewing(AtomicU64::new(0)));
+    let credentials = ecsd::local::TaskCredentials::From(provider);
+    let handle = start_options(ecsd::local::Options { credentials, ..options() }).await;
+    let addr = address(&handle);
+    let mut agent = FakeAgent::start(&handle).await;
+    let mut with_role = definition("role");
+    with_role["taskRoleArn"] = json!("arn:aws:iam::000000000000:role/app");
+    call(&addr, "RegisterTaskDefinition", with_role).await;
+    call(&addr, "RegisterTaskDefinition", definition("plain")).await;
+    call(&addr, "RunTask", json!({"taskDefinition": "plain"})).await;
+    let plain = agent.expect("PayloadMessage").await;
+    assert!(plain["tasks"][0].get("roleCredentials").is_none());
+    let arn = call(&addr, "RunTask", json!({"taskDefinition": "role"})).await["tasks"][0]["taskArn"].clone();
+    assert!(!format!("{handle:?}").contains("CANARY"), "an unsent payload shows them");
+    let payload = agent.expect("PayloadMessage").await;
+    let first = payload["tasks"][0]["roleCredentials"].clone();
+    assert_eq!(first["secretAccessKey"], "CANARY-0");
+    assert_eq!(first["roleArn"], "arn:aws:iam::000000000000:role/app");
+    assert!(payload["tasks"][0].get("executionRoleCredentials").is_none(), "no such role is named");
+    agent.ack(&payload).await;
+    let renewed = loop {
+        let message = agent.expect("IAMRoleCredentialsMessage").await;
+        if message["roleCredentials"]["secretAccessKey"] != "CANARY-0" {
+            break message;
+        }
+    };
+    assert_eq!((&renewed["taskArn"], &renewed["roleType"]), (&arn, &json!("TaskApplication")));
+    assert_eq!(renewed["roleCredentials"]["secretAccessKey"], "CANARY-1");
+    assert_eq!(
+        renewed["roleCredentials"]["credentialsId"], first["credentialsId"],
+        "the container keeps its URL"
+    );
+    let shown = call(&addr, "DescribeTasks", json!({"tasks": [arn]})).await;
+    assert!(!shown.to_string().contains("CANARY"));
+    // An agent that comes back has none any more.
+    drop(agent.socket);
+    agent.socket = connect(&addr, &acs_path(&agent.instance)).await.unwrap();
+    agent.expect("TaskManifestMessage").await;
+    let again = agent.expect("IAMRoleCredentialsMessage").await;
+    assert_eq!(again["roleCredentials"]["secretAccessKey"], "CANARY-1");
+}
+
+#[tokio::test]
+async fn telemetry_of_live_tasks_is_kept_and_shown() {
+    let handle = start().await;
+    let addr = address(&handle);
+    let agent = FakeAgent::start(&handle).await;
+    handle.register_task_definition(definition("web")).unwrap();
+    let arn = handle.run_task("web", json!({})).unwrap();
+    let path =
+        format!("/tcs/ws?agentHash=x&agentVersion=1&cluster=local&containerInstance={}", agent.instance);
+    let mut socket = connect(&addr, &path).await.unwrap();
+    let metric = json!({"taskArn": arn, "taskDefinitionFamily": "web", "taskDefinitionVersion": "1",
+        "containerMetrics": [{"containerName": "web", "cpuStatsSet": {"min": 1.0, "max": 3.0, "sum": 4.0,
+            "sampleCount": 2}, "memoryStatsSet": {"min": 5, "max": 6, "sum": 11, "sampleCount": 2}}]});
+    let unknown = json!({"taskArn": "arn:aws:ecs:us-east-1:000000000000:task/local/unknown"});
+    let frame = signed(&json!({"type": "PublishMetricsRequest", "message": {"metadata": {"fin": true},
+        "timestamp": 1.5, "taskMetrics": [metric, unknown]}}));
+    socket.send(Message::text(frame)).await.unwrap();
+    let acknowledged = async {
+        while !socket.next().await.unwrap().unwrap().into_text().unwrap().contains("AckPublishMetric") {}
+    };
+    tokio::time::timeout(WAIT, acknowledged).await.unwrap();
+    let request = format!("GET /ecsd/telemetry HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let (status, shown) = raw(&addr, request.as_bytes()).await;
+    assert_eq!(status, 200);
+    assert_eq!(shown["metrics"], json!({arn: {"timestamp": 1.5, "body": metric}}));
 }

@@ -3,6 +3,7 @@
 use crate::local::api;
 use crate::local::error::ApiError;
 use crate::local::names::Names;
+use crate::local::roles::{self, TaskCredentials};
 use crate::local::server;
 use crate::local::shared::{Change, Shared, now_ms};
 use crate::local::state::State;
@@ -27,11 +28,13 @@ pub struct Options {
     pub cluster: String,
     /// Time between heartbeats on ACS; agents give up after about a minute of silence.
     pub heartbeat: Duration,
+    /// What tasks with a role are given.
+    pub credentials: TaskCredentials,
 }
 
 impl Default for Options {
     /// Region by `AWS_DEFAULT_REGION` or us-east-1, account 000000000000, cluster `local`, a heartbeat
-    /// every 30 s.
+    /// every 30 s, no credentials for tasks.
     fn default() -> Self {
         let region = std::env::var("AWS_DEFAULT_REGION").ok().filter(|region| !region.is_empty());
         Self {
@@ -39,6 +42,7 @@ impl Default for Options {
             account: "000000000000".to_owned(),
             cluster: "local".to_owned(),
             heartbeat: Duration::from_secs(30),
+            credentials: TaskCredentials::None,
         }
     }
 }
@@ -55,6 +59,13 @@ pub enum LocalError {
         #[source]
         source: std::io::Error,
     },
+    /// Tasks shall get credentials, and there are none.
+    #[error("there are no credentials for tasks")]
+    Credentials {
+        /// What the source said.
+        #[source]
+        source: aws_credential_types::provider::error::CredentialsError,
+    },
 }
 
 /// The control plane; see [`ControlPlane::bind`].
@@ -66,7 +77,7 @@ impl ControlPlane {
     /// gone; dropping it closes all connections.
     ///
     /// # Errors
-    /// [`LocalError::Bind`]
+    /// [`LocalError`]
     pub async fn bind(
         addr: SocketAddr,
         options: Options,
@@ -77,10 +88,19 @@ impl ControlPlane {
         let names = Names { region: options.region, account: options.account };
         // Agents remember the highest sequence number that they saw, also over a restart of ours.
         let state = State::new(names, &options.cluster, now_ms() / 1000);
-        let shared = Arc::new(Shared::new(state, options.heartbeat));
+        let credentials = roles::first(&options.credentials).await?;
+        let shared = Arc::new(Shared::new(state, options.heartbeat, credentials));
         let (stop, stopped) = watch::channel(false);
         let handle = Handle { shared: Arc::clone(&shared), addr, stop: Arc::new(stop) };
-        Ok((handle, server::serve(listener, shared, stopped)))
+        let renewing = roles::renew(options.credentials, Arc::clone(&shared));
+        let serving = async move {
+            // Cancel-safe: serving ends by itself, and then nobody needs credentials any more.
+            tokio::select! {
+                () = server::serve(listener, shared, stopped) => {}
+                () = renewing => {}
+            }
+        };
+        Ok((handle, serving))
     }
 }
 

@@ -31,13 +31,20 @@ pub struct Instance {
     pub version: u64,
     /// The ACS connection that counts, if there is one. A newer connection replaces an older one.
     pub connection: Option<u64>,
-    /// It came back with an ARN that this control plane never gave it: it may hold tasks that nobody
-    /// wants any more.
-    pub is_returning: bool,
-    /// Payloads that wait for their ack, by sequence number: message id and text.
-    pub outbox: BTreeMap<i64, (String, String)>,
+    /// Payloads that wait for their ack, by sequence number: message id and frame.
+    pub outbox: BTreeMap<i64, (String, Frame)>,
     /// Wakes the connection when the outbox grew or the connection was replaced.
     pub wake: Arc<Notify>,
+}
+
+/// The text of a message. Its Debug shows none of it: there may be credentials in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame(pub String);
+
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Frame({} bytes)", self.0.len())
+    }
 }
 
 impl Instance {

@@ -20,6 +20,7 @@ mod instance;
 mod names;
 mod placement;
 mod report;
+mod roles;
 mod server;
 mod shape;
 mod shared;
@@ -31,6 +32,8 @@ mod ws;
 
 pub use error::ApiError;
 pub use handle::{ControlPlane, Handle, LocalError, Options};
+pub use roles::TaskCredentials;
+pub use server::TELEMETRY_PATH;
 pub use shared::Change;
 pub use task::{Container, Task, rank};
 pub use telemetry::{Received, Telemetry};

@@ -28,6 +28,8 @@ const MAX_CONNECTIONS: usize = 256;
 /// is never closed under a request that is just being sent.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(100);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers what [`crate::local::Handle::telemetry`] does, as JSON.
+pub const TELEMETRY_PATH: &str = "/ecsd/telemetry";
 const TARGET_PREFIX: &str = "AmazonEC2ContainerServiceV20141113.";
 
 type Answer = Response<Full<Bytes>>;
@@ -124,6 +126,8 @@ async fn answer(
             Ok(input) => api::call(shared, &operation, input, &host),
             Err(error) => Err(error),
         },
+        // Outside the ECS API: for `ecsd local stats`.
+        (&Method::GET, true) if request.uri().path() == TELEMETRY_PATH => Ok(shared.telemetry().json()),
         (&Method::POST, true) => Err(ApiError::unknown_operation(format!(
             "The header X-Amz-Target must be {TARGET_PREFIX}<Operation>."
         ))),

@@ -3,6 +3,7 @@
 use crate::local::api::message::payload;
 use crate::local::error::ApiError;
 use crate::local::instance::MAX_OUTBOX;
+use crate::local::roles::Held;
 use crate::local::state::State;
 use crate::local::task::Task;
 use crate::local::telemetry::Telemetry;
@@ -35,16 +36,19 @@ pub struct Shared {
     changes: broadcast::Sender<Change>,
     /// Time between heartbeats on ACS.
     pub heartbeat: Duration,
+    /// What tasks with a role have; a change is passed on to them.
+    pub credentials: watch::Sender<Option<Arc<Held>>>,
 }
 
 impl Shared {
     /// Around an empty state.
-    pub fn new(state: State, heartbeat: Duration) -> Self {
+    pub fn new(state: State, heartbeat: Duration, credentials: Option<Arc<Held>>) -> Self {
         Self {
             state: Mutex::new(state),
             telemetry: Mutex::default(),
             changes: broadcast::channel(CHANGES_KEPT).0,
             heartbeat,
+            credentials: watch::channel(credentials).0,
         }
     }
 
@@ -78,10 +82,10 @@ impl Shared {
     ///
     /// # Errors
     /// `ServerException` where the agent has not acknowledged anything for too long.
-    pub fn dispatch(state: &mut State, at: usize) -> Result<(), ApiError> {
+    pub fn dispatch(&self, state: &mut State, at: usize) -> Result<(), ApiError> {
         let sequence = state.next_sequence();
         let Some(task) = state.tasks.get(at) else { return Ok(()) };
-        let message = payload(state, task, sequence);
+        let message = payload(state, task, sequence, self.credentials.borrow().as_deref());
         let arn = task.instance_arn.clone();
         let Some(instance) = state.instances.get_mut(&arn) else { return Ok(()) };
         if instance.outbox.len() >= MAX_OUTBOX {

@@ -3,6 +3,7 @@
 use crate::control::acs::wire;
 use crate::local::definition::TaskDefinition;
 use crate::local::instance::Claim;
+use crate::local::roles::Held;
 use crate::local::shape::{list, text};
 use crate::local::translate::{self, TaskNames, override_of};
 use serde_json::{Map, Value, json};
@@ -62,8 +63,44 @@ pub struct Task {
     pub details: Map<String, Value>,
     /// RunTask's client token: a repeated call must not start a second task.
     pub client_token: String,
+    /// Whose credentials it gets.
+    pub roles: Roles,
     /// Grows with each change.
     pub version: u64,
+}
+
+/// A role of a task, and the id by which its credentials are asked for; the same for as long as the
+/// task lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// ARN of the role.
+    pub arn: String,
+    /// Id at the credentials endpoint.
+    pub credentials_id: String,
+}
+
+/// The roles of a task, where it names them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Of the containers.
+    pub task: Option<Role>,
+    /// Of the agent on the task's behalf.
+    pub execution: Option<Role>,
+}
+
+impl Roles {
+    /// By the definition and RunTask's overrides.
+    pub fn of(definition: &TaskDefinition, overrides: &Value) -> Self {
+        let role = |key: &str| {
+            let arn = match text(overrides, key) {
+                "" => text(&definition.document, key),
+                over => over,
+            };
+            let credentials_id = uuid::Uuid::new_v4().to_string();
+            (!arn.is_empty()).then(|| Role { arn: arn.to_owned(), credentials_id })
+        };
+        Self { task: role("taskRoleArn"), execution: role("executionRoleArn") }
+    }
 }
 
 /// Statuses only go forward.
@@ -87,7 +124,13 @@ impl Task {
     }
 
     /// As ACS carries it now.
-    pub fn wire(&self, cluster_arn: &str, account: &str, region: &str) -> wire::Task {
+    pub fn wire(
+        &self,
+        cluster_arn: &str,
+        account: &str,
+        region: &str,
+        credentials: Option<&Held>,
+    ) -> wire::Task {
         let names = TaskNames {
             arn: self.arn.clone(),
             cluster_arn: cluster_arn.to_owned(),
@@ -96,7 +139,13 @@ impl Task {
             containers: self.containers.iter().map(|c| (c.name.clone(), c.arn.clone())).collect(),
             group: self.group.clone(),
         };
-        translate::task(&self.definition, &self.overrides, &names, &self.desired_status)
+        let mut task = translate::task(&self.definition, &self.overrides, &names, &self.desired_status);
+        if let Some(held) = credentials.filter(|_| self.desired_status == "RUNNING") {
+            let given = |role: &Option<Role>| role.as_ref().map(|r| held.wire(&r.credentials_id, &r.arn));
+            task.role_credentials = given(&self.roles.task);
+            task.execution_role_credentials = given(&self.roles.execution);
+        }
+        task
     }
 
     /// What it takes of its instance.

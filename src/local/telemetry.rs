@@ -2,7 +2,7 @@
 //! the control plane knows anyway: only live tasks and registered instances have an entry.
 
 use crate::local::state::State;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What agents told of themselves last.
@@ -26,6 +26,18 @@ pub struct Received {
 }
 
 impl Telemetry {
+    /// All of it: `metrics`, `health` and `instanceStatus`, each by ARN: `timestamp` and `body`.
+    pub fn json(&self) -> Value {
+        let all = |kept: &BTreeMap<String, Received>| -> Map<String, Value> {
+            let entry = |r: &Received| json!({"timestamp": r.timestamp, "body": r.body});
+            kept.iter().map(|(arn, received)| (arn.clone(), entry(received))).collect()
+        };
+        json!({
+            "metrics": all(&self.metrics), "health": all(&self.health),
+            "instanceStatus": all(&self.instance_status),
+        })
+    }
+
     /// Keeps what a message of an instance says, instead of what was kept of the same task or instance.
     pub fn keep(&mut self, state: &State, instance: &str, kind: &str, message: &Value) {
         let timestamp = message["timestamp"].as_f64().unwrap_or_default();

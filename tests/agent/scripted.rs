@@ -13,13 +13,19 @@ pub struct Scripted {
     pub acs: Connection,
 }
 
-/// A host with [`BUSYBOX`] whose agent uses a back end.
-pub async fn host_for(backend: &Backend) -> Host {
+/// A host with [`BUSYBOX`] whose agent, once started, is known to the back end.
+pub async fn prepared_host() -> Host {
     let mut host = Host::new().await;
     host.load_busybox().await;
     host.set("AWS_SECRET_ACCESS_KEY", sigv4::SECRET);
     host.set("AWS_DEFAULT_REGION", sigv4::REGION);
     host.set("ECS_CLUSTER", "peer");
+    host
+}
+
+/// The same, its agent started against a back end.
+pub async fn host_for(backend: &Backend) -> Host {
+    let mut host = prepared_host().await;
     host.start_agent_at(backend.endpoint());
     host
 }

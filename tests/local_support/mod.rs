@@ -17,7 +17,23 @@ pub async fn start() -> Handle {
 }
 
 pub async fn start_with(heartbeat: Duration) -> Handle {
-    let options = Options { region: "us-east-1".into(), heartbeat, ..Options::default() };
+    start_options(Options { heartbeat, ..options() }).await
+}
+
+pub fn options() -> Options {
+    Options { region: "us-east-1".into(), ..Options::default() }
+}
+
+/// A frame of telemetry, with a signature of the right form.
+pub fn signed(envelope: &Value) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=k/d/us-east-1/ecs/aws4_request, SignedHeaders=host;x-amz-date, \
+         Signature={}\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n{envelope}",
+        "0a".repeat(32)
+    )
+}
+
+pub async fn start_options(options: Options) -> Handle {
     let (handle, serving) = ControlPlane::bind("127.0.0.1:0".parse().unwrap(), options).await.unwrap();
     tokio::spawn(serving);
     handle
@@ -74,7 +90,8 @@ pub fn instance() -> Value {
         {"name": "PORTS", "type": "STRINGSET", "stringSetValue": ["22", "51678"]},
         {"name": "PORTS_UDP", "type": "STRINGSET", "stringSetValue": []}],
         "attributes": [{"name": "ecs.os-type", "value": "linux"}, {"name": "ecs.capability.container-ordering"},
-            {"name": "ecs.capability.task-cpu-mem-limit"}]})
+            {"name": "ecs.capability.task-cpu-mem-limit"},
+            {"name": "com.amazonaws.ecs.capability.task-iam-role"}]})
 }
 
 pub fn definition(family: &str) -> Value {

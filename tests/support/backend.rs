@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -33,6 +33,8 @@ pub struct ApiCall {
     pub operation: String,
     pub headers: BTreeMap<String, String>,
     pub body: Value,
+    /// HTTP status of the answer.
+    pub status: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,12 +54,25 @@ struct Script {
     imds_refusals: HashMap<String, usize>,
     /// Questions by path.
     imds_asked: HashMap<String, usize>,
+    gates: Vec<Gated>,
     failures: Vec<String>,
     imds_requests: usize,
     /// How far the service's clock is ahead of this machine's, in seconds; with it, signatures that are
     /// more than five minutes off are refused, by this code.
     clock: Option<(i64, String)>,
     ec2: VecDeque<(u16, String)>,
+}
+
+/// An operation whose answers wait, perhaps only for one task.
+struct Gated {
+    operation: String,
+    task: Option<String>,
+    opened: watch::Receiver<()>,
+}
+
+/// Answers wait for as long as this is held.
+pub struct Gate {
+    _sender: watch::Sender<()>,
 }
 
 struct Shared {
@@ -168,6 +183,15 @@ impl Backend {
         self.shared.script.lock().unwrap().answers.entry(operation.into()).or_default().extend(answers);
     }
 
+    /// Calls of an operation, or only those for one task, are noted but not answered until the gate is
+    /// dropped.
+    pub fn hold(&self, operation: &str, task: Option<&str>) -> Gate {
+        let (sender, opened) = watch::channel(());
+        let gated = Gated { operation: operation.into(), task: task.map(str::to_owned), opened };
+        self.shared.script.lock().unwrap().gates.push(gated);
+        Gate { _sender: sender }
+    }
+
     /// The next upgrades are refused.
     pub fn refuse(&self, channel: Channel, status: u16, body: &str) {
         let mut script = self.shared.script.lock().unwrap();
@@ -201,6 +225,11 @@ impl Backend {
     /// Calls that came and were not looked at.
     pub fn waiting_calls(&mut self) -> Vec<ApiCall> {
         std::iter::from_fn(|| self.calls.try_recv().ok()).collect()
+    }
+
+    /// The next call of one operation that is here already; others before it are passed over.
+    pub fn waiting_call_of(&mut self, operation: &str) -> Option<ApiCall> {
+        std::iter::from_fn(|| self.calls.try_recv().ok()).find(|call| call.operation == operation)
     }
 
     /// The next websocket.
@@ -264,6 +293,17 @@ impl Connection {
         tokio::time::timeout(PATIENCE, next).await.expect("no frame came")
     }
 
+    /// The next text frame, however long it takes; `None` where the agent's side ended. Cancel-safe.
+    pub async fn next_text(&mut self) -> Option<String> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// The next message: type and body.
     pub async fn receive(&mut self) -> (String, Value) {
         let text = self.receive_text().await;
@@ -274,6 +314,11 @@ impl Connection {
     /// The next frame of telemetry, its signature verified: type, body and the signed headers.
     pub async fn receive_signed(&mut self) -> (String, Value, String) {
         let text = self.receive_text().await;
+        self.verified(&text)
+    }
+
+    /// A frame of telemetry, its signature verified.
+    pub fn verified(&self, text: &str) -> (String, Value, String) {
         let (head, json) = text.split_once("\r\n\r\n").expect("a header block");
         let headers: BTreeMap<String, String> = head
             .split("\r\n")
@@ -356,19 +401,13 @@ fn describe_tags(shared: &Shared, request: &Request<Incoming>) -> Response<Full<
     if let Err(error) = verdict {
         script.failures.push(format!("DescribeTags: {error}"));
     }
-    let call = ApiCall {
-        operation: "DescribeTags".into(),
-        headers: headers_of(request),
-        body: json!(sigv4::query(&query)),
-    };
-    shared.calls.send(call).ok();
-    match script.ec2.pop_front() {
-        Some((status, body)) => answer(status, body),
-        None => {
-            script.failures.push("no answer is scripted for DescribeTags".into());
-            answer(400, "")
-        }
-    }
+    let (status, answered) = script.ec2.pop_front().unwrap_or_else(|| {
+        script.failures.push("no answer is scripted for DescribeTags".into());
+        (400, String::new())
+    });
+    let (headers, body) = (headers_of(request), json!(sigv4::query(&query)));
+    shared.calls.send(ApiCall { operation: "DescribeTags".into(), headers, body, status }).ok();
+    answer(status, answered)
 }
 
 /// By how much a signature is off, where the service minds: its answer.
@@ -439,22 +478,43 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let (response, gate) = judge(shared, &method, &path, &query, headers, &body);
+    if let Some(mut gate) = gate {
+        // Nothing is ever sent: this ends when the gate is gone.
+        while gate.changed().await.is_ok() {}
+    }
+    response
+}
+
+/// Notes a call; its answer, and what that has to wait for.
+fn judge(
+    shared: &Shared,
+    method: &str,
+    path: &str,
+    query: &str,
+    headers: BTreeMap<String, String>,
+    body: &[u8],
+) -> (Response<Full<Bytes>>, Option<watch::Receiver<()>>) {
     let target = headers.get("x-amz-target").cloned().unwrap_or_default();
     let operation = target.strip_prefix("AmazonEC2ContainerServiceV20141113.").unwrap_or(&target).to_owned();
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let verdict = sigv4::verify(&method, &path, &query, &headers, &body);
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
+    let verdict = sigv4::verify(method, path, query, &headers, body);
     let mut script = shared.script.lock().unwrap();
     if let Err(error) = verdict {
         script.failures.push(format!("{operation}: {error}"));
-        return answer(403, json!({"__type": "SignatureDoesNotMatch"}).to_string());
+        return (answer(403, json!({"__type": "SignatureDoesNotMatch"}).to_string()), None);
     }
     if let Some(refusal) = too_skewed(&script, &headers) {
-        shared.calls.send(ApiCall { operation, headers, body: json }).ok();
-        return dated(&script, refusal);
+        let status = refusal.status().as_u16();
+        shared.calls.send(ApiCall { operation, headers, body: json, status }).ok();
+        return (dated(&script, refusal), None);
     }
     if headers.get("content-type").is_none_or(|t| t != "application/x-amz-json-1.1") {
         script.failures.push(format!("{operation}: content-type {:?}", headers.get("content-type")));
     }
+    let holds =
+        |g: &&Gated| g.operation == operation && g.task.as_ref().is_none_or(|t| json["task"] == t.as_str());
+    let gate = script.gates.iter().find(holds).map(|gated| gated.opened.clone());
     let scripted = script.answers.get_mut(&operation).and_then(VecDeque::pop_front);
     let (status, out) = match scripted.or_else(|| friendly(&shared.base, &operation, &json)) {
         Some(out) => out,
@@ -463,12 +523,12 @@ async fn api(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes
             (400, json!({"__type": "UnknownOperationException"}))
         }
     };
-    shared.calls.send(ApiCall { operation, headers, body: json }).ok();
+    shared.calls.send(ApiCall { operation, headers, body: json, status }).ok();
     let mut response = answer(status, out.to_string());
     response
         .headers_mut()
         .insert("content-type", http::HeaderValue::from_static("application/x-amz-json-1.1"));
-    dated(&script, response)
+    (dated(&script, response), gate)
 }
 
 /// What a well service says.

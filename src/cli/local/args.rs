@@ -38,6 +38,8 @@ pub enum LocalCommand {
     Up(UpArgs),
     /// List the tasks of the running local cluster
     Ps(OnlyState),
+    /// Show what the containers of the running local cluster use
+    Stats(StatsArgs),
     /// Print what containers wrote
     Logs(LogsArgs),
     /// Stop a task of the running local cluster
@@ -69,9 +71,48 @@ pub struct HostArgs {
     /// Socket of a containerd to use; it must be running
     #[arg(long, value_name = "SOCKET")]
     pub containerd: Option<PathBuf>,
+    /// AWS credentials for tasks that name a role
+    #[arg(long, value_enum, value_name = "SOURCE", default_value_t, long_help = CREDENTIALS_HELP)]
+    pub credentials: CredentialsSource,
     /// containerd namespace for images and containers
     #[arg(long, value_name = "NAME", default_value = "ecsd-local")]
     pub namespace: String,
+}
+
+const CREDENTIALS_HELP: &str = "AWS credentials for tasks whose definition names a taskRoleArn (or, for the agent's \
+    own use, an executionRoleArn):\n\
+    none   the credentials endpoint has none, as when a role can't be assumed\n\
+    fake   well-formed ones that no AWS service takes\n\
+    chain  your own, from the SDK's usual places: environment, ~/.aws (also credential_process), container or \
+    instance role. The role's name changes nothing: tasks may do what you may. Renewed before they expire";
+
+/// Where the credentials of tasks with a role come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CredentialsSource {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Made up.
+    Fake,
+    /// The SDK's default chain.
+    Chain,
+}
+
+/// `ecsd local stats`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  ecsd local stats\n  ecsd local stats --watch\n  ecsd local stats --json | jq ."
+)]
+pub struct StatsArgs {
+    /// One JSON array, of one object for each container
+    #[arg(long)]
+    pub json: bool,
+    /// Again every 20 s, as the agent sends them, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Where the cluster keeps its files.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// `ecsd local run`

@@ -39,6 +39,22 @@ pub async fn call(endpoint: &str, operation: &str, input: &Value) -> anyhow::Res
     Ok(value)
 }
 
+/// What a GET of a path at `endpoint` answers, which must be JSON.
+///
+/// # Errors
+/// Where nobody answers, or not with that.
+pub async fn get(endpoint: &str, path: &str) -> anyhow::Result<Value> {
+    let addr =
+        endpoint.strip_prefix("http://").with_context(|| format!("{endpoint} is no http:// endpoint"))?;
+    let request = Request::get(path).header("host", addr).body(Full::new(Bytes::new()))?;
+    let answer = timeout(REQUEST_TIMEOUT, exchange(addr, request)).await;
+    let (status, body) = answer.with_context(|| format!("{endpoint} did not answer in time"))??;
+    if status != 200 {
+        bail!("{endpoint}{path} answered {status}: is it an older ecsd?");
+    }
+    serde_json::from_slice(&body).with_context(|| format!("{endpoint}{path} did not answer in JSON"))
+}
+
 /// What `http://addr/` answers to a GET; asks for some seconds until something does.
 pub async fn probe(addr: &str) -> Result<String, String> {
     let until = Instant::now() + PROBE_FOR;

@@ -18,6 +18,7 @@ mod run;
 mod session;
 mod show;
 mod statedir;
+mod stats;
 mod up;
 
 pub use args::LocalArgs;
@@ -38,6 +39,7 @@ pub async fn run(args: LocalArgs, hooks: Arc<dyn HostHooks>) -> u8 {
         LocalCommand::Run(run) => run::run(run, hooks).await,
         LocalCommand::Up(up) => up::up(up, hooks).await,
         LocalCommand::Ps(ps) => remote::ps(&ps.state).await,
+        LocalCommand::Stats(stats) => stats::show(&stats).await,
         LocalCommand::Logs(logs) => logs::show(logs).await,
         LocalCommand::Stop(stop) => remote::stop(&stop).await,
         LocalCommand::Down(down) => remote::down(&down.state).await,

@@ -1,14 +1,17 @@
 //! A local cluster in its order: lock, containerd, images, control plane, agent; and the way back.
 
-use super::args::HostArgs;
+use super::args::{CredentialsSource, HostArgs};
 use super::containerd::Containerd;
 use super::hooks::HostHooks;
 use super::process::{Interrupts, Program, need};
 use super::show::{complain, say};
 use super::statedir::{OWNER_VARIABLE, StateDir, StateLock};
 use super::{UsageError, hello};
-use crate::local::{Change, ControlPlane, Handle, Options};
+use crate::control::credentials::CredentialsCache;
+use crate::control::http::SchemeClient;
+use crate::local::{Change, ControlPlane, Handle, LocalError, Options, TaskCredentials};
 use anyhow::{Context, bail};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +68,22 @@ impl Session {
             }
         }
         let addr = SocketAddr::from(([127, 0, 0, 1], args.port));
-        let (handle, serving) = ControlPlane::bind(addr, Options::default()).await?;
+        let mut options = Options::default();
+        options.credentials = match args.credentials {
+            CredentialsSource::None => TaskCredentials::None,
+            CredentialsSource::Fake => TaskCredentials::Fake,
+            CredentialsSource::Chain => {
+                let chain = CredentialsCache::default_chain(SchemeClient::default(), &options.region);
+                TaskCredentials::From(SharedCredentialsProvider::new(chain))
+            }
+        };
+        let bound = ControlPlane::bind(addr, options).await.map_err(anyhow::Error::from);
+        let (handle, serving) = bound.map_err(|error| match error.downcast_ref::<LocalError>() {
+            Some(LocalError::Credentials { .. }) => {
+                error.context("--credentials chain: set AWS_PROFILE or AWS_ACCESS_KEY_ID, or log in first")
+            }
+            _ => error,
+        })?;
         check(&handle)?;
         let lock = dir.lock()?;
         let lock = tokio::task::spawn_blocking(move || {
@@ -239,6 +257,8 @@ fn spawn_agent(
         .env("ECS_CLUSTER", "local")
         .env("AWS_DEFAULT_REGION", Options::default().region)
         .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("ECS_ENABLE_TASK_IAM_ROLE", "true")
+        .env("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true")
         .env("ECS_DATADIR", dir.data())
         .env("ECS_LOGFILE", dir.agent_log())
         .env("ECS_AUDIT_LOGFILE_DISABLED", "true")

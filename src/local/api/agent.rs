@@ -34,8 +34,7 @@ pub fn register(shared: &Shared, input: Value, _: &str) -> Result<Value, ApiErro
             shortened(&given, 160)
         )));
     }
-    let (is_returning, registered_at) =
-        (known.is_none() && !given.is_empty(), known.map(|i| i.registered_at));
+    let registered_at = known.map(|i| i.registered_at);
     let arn = if given.is_empty() { state.names.instance(&cluster, &fresh_id()) } else { given };
     make_room(&mut state, &arn)?;
     attributes.retain(|a| a["name"] != "ecs.availability-zone");
@@ -51,7 +50,6 @@ pub fn register(shared: &Shared, input: Value, _: &str) -> Result<Value, ApiErro
         registered_at: registered_at.unwrap_or_else(now),
         version: 0,
         connection: None,
-        is_returning,
         outbox: BTreeMap::new(),
         wake: Arc::new(Notify::new()),
     });

@@ -10,7 +10,7 @@ use crate::local::placement::place;
 use crate::local::shape::{self, text};
 use crate::local::shared::{Shared, now};
 use crate::local::state::{MAX_LIVE_TASKS, State};
-use crate::local::task::{Container, Task, claim};
+use crate::local::task::{Container, Roles, Task, claim};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -121,6 +121,7 @@ fn start(
         last_status: "PENDING".to_owned(),
         desired_status: "RUNNING".to_owned(),
         containers: definition.containers().iter().map(container).collect(),
+        roles: Roles::of(definition, &overrides),
         overrides,
         started_by: text(input, "startedBy").to_owned(),
         group: if group.is_empty() { format!("family:{}", definition.family) } else { group.to_owned() },
@@ -134,7 +135,7 @@ fn start(
     state.forget_old_tasks();
     state.tasks.push(task);
     let at = state.tasks.len() - 1;
-    if let Err(error) = Shared::dispatch(state, at) {
+    if let Err(error) = shared.dispatch(state, at) {
         state.tasks.truncate(at);
         return Err(error);
     }
@@ -168,7 +169,7 @@ pub fn stop(shared: &Shared, input: Value, _: &str) -> Result<Value, ApiError> {
         task.details.insert("stopCode".to_owned(), json!("UserInitiated"));
         task.details.insert("stoppedReason".to_owned(), json!(reason));
         task.details.insert("stoppingAt".to_owned(), json!(now()));
-        Shared::dispatch(&mut state, at)?;
+        shared.dispatch(&mut state, at)?;
         if let Some(task) = state.tasks.get(at) {
             shared.announce_task(task);
         }

@@ -1,12 +1,13 @@
 //! The server side of ACS for one agent (spec/control-plane.md 3): heartbeats, payloads until they are
-//! acknowledged (again on each new connection), and the clearing of tasks that nobody wants any more.
+//! acknowledged (again on each new connection), renewed credentials, and a manifest after each connect, by
+//! which tasks end that nobody wants any more.
 //!
 //! One connection counts for an instance: a newer one replaces it, as after a half-dead network.
 
 use super::{SEND_TIMEOUT, Socket};
 use crate::control::acs::wire::{
-    AgentMessage, HeartbeatMessage, TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck,
-    TaskStopVerificationMessage, encode,
+    AgentMessage, HeartbeatMessage, IamRoleCredentialsMessage, TaskIdentifier, TaskManifestMessage,
+    TaskStopVerificationAck, TaskStopVerificationMessage, encode,
 };
 use crate::local::shared::{Change, Shared, ended, now_ms};
 use futures_util::{SinkExt, StreamExt};
@@ -33,6 +34,8 @@ struct AcsSession<'a> {
     sent: BTreeSet<i64>,
     heartbeats_out: u32,
     manifest: Option<String>,
+    /// Messages with credentials that are not acknowledged yet, and the task of each.
+    credentials_out: BTreeMap<String, String>,
 }
 
 /// Speaks ACS until the agent goes, is replaced, or the control plane stops.
@@ -44,7 +47,7 @@ pub async fn run(
     mut stopped: watch::Receiver<bool>,
 ) {
     let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let Some((wake, is_returning)) = attach(shared, instance_arn, connection, query) else { return };
+    let Some(wake) = attach(shared, instance_arn, connection, query) else { return };
     let detach = Detach { shared, instance_arn, connection };
     let expects_heartbeat_acks = query.get("protocolVersion").is_some_and(|version| version == "2");
     let mut session = AcsSession {
@@ -55,8 +58,9 @@ pub async fn run(
         sent: BTreeSet::new(),
         heartbeats_out: 0,
         manifest: None,
+        credentials_out: BTreeMap::new(),
     };
-    let end = session.speak(&wake, is_returning, expects_heartbeat_acks, &mut stopped).await;
+    let end = session.speak(&wake, expects_heartbeat_acks, &mut stopped).await;
     tracing::info!(instance = instance_arn, end, "agent disconnected");
     let _ = timeout(SEND_TIMEOUT, session.socket.close(None)).await;
     drop(detach);
@@ -68,7 +72,7 @@ fn attach(
     arn: &str,
     connection: u64,
     query: &BTreeMap<String, String>,
-) -> Option<(Arc<Notify>, bool)> {
+) -> Option<Arc<Notify>> {
     let mut state = shared.lock();
     let instance = state.instances.get_mut(arn)?;
     // The connection before this one, if any, wakes up, finds itself replaced and ends. It must not take
@@ -78,7 +82,7 @@ fn attach(
     instance.connection = Some(connection);
     instance.version_info = super::version_info(query);
     instance.version += 1;
-    let result = (Arc::clone(&instance.wake), std::mem::take(&mut instance.is_returning));
+    let result = Arc::clone(&instance.wake);
     drop(state);
     tracing::info!(instance = arn, "agent connected");
     shared.announce(Change::Instance { arn: arn.to_owned(), is_connected: true });
@@ -109,23 +113,26 @@ impl AcsSession<'_> {
     async fn speak(
         &mut self,
         wake: &Notify,
-        is_returning: bool,
         expects_heartbeat_acks: bool,
         stopped: &mut watch::Receiver<bool>,
     ) -> End {
         let mut heartbeat = interval(self.shared.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        if is_returning && let Err(end) = self.send_manifest().await {
+        let mut credentials = self.shared.credentials.subscribe();
+        // After its own restart an agent has none and says so; one that was cut off may have missed some.
+        credentials.mark_changed();
+        if let Err(end) = self.send_manifest().await {
             return end;
         }
         if let Err(end) = self.send_outbox().await {
             return end;
         }
         loop {
-            // Cancel-safe: reading frames, the tick, the permit and the watch all keep what they have.
+            // Cancel-safe: reading frames, the tick, the permit and the watches all keep what they have.
             let result = tokio::select! {
                 _ = ended(stopped) => Err("the control plane stops"),
                 _ = wake.notified() => self.send_outbox().await,
+                Ok(()) = credentials.changed() => self.send_credentials().await,
                 _ = heartbeat.tick() => {
                     if expects_heartbeat_acks && self.heartbeats_out >= MISSED_HEARTBEATS {
                         Err("heartbeats were not answered")
@@ -172,7 +179,7 @@ impl AcsSession<'_> {
                 self.sent.retain(|sequence| instance.outbox.contains_key(sequence));
                 waiting
                     .find(|(sequence, _)| !self.sent.contains(sequence))
-                    .map(|(s, (_, text))| (*s, text.clone()))
+                    .map(|(s, (_, frame))| (*s, frame.0.clone()))
             };
             let Some((sequence, text)) = next else { return Ok(()) };
             self.send(text).await?;
@@ -180,7 +187,7 @@ impl AcsSession<'_> {
         }
     }
 
-    /// Tells an agent that came back what it shall have, so that it asks about the rest.
+    /// Tells an agent what it shall have, so that it asks about the rest.
     async fn send_manifest(&mut self) -> Result<(), End> {
         let message_id = Uuid::new_v4().to_string();
         let text = {
@@ -207,6 +214,40 @@ impl AcsSession<'_> {
         self.send(text).await
     }
 
+    /// The credentials as they are now, to every task of the instance that has a role.
+    async fn send_credentials(&mut self) -> Result<(), End> {
+        for task in std::mem::take(&mut self.credentials_out).values() {
+            tracing::warn!(task, "the agent has not acknowledged the credentials before these");
+        }
+        let mut frames = Vec::new();
+        {
+            let state = self.shared.lock();
+            let Some(held) = self.shared.credentials.borrow().clone() else { return Ok(()) };
+            let own = state.tasks.iter().filter(|t| {
+                t.instance_arn == self.instance_arn && !t.is_stopped() && t.desired_status == "RUNNING"
+            });
+            for task in own {
+                let roles = [("TaskApplication", &task.roles.task), ("TaskExecution", &task.roles.execution)];
+                for (kind, role) in roles {
+                    let Some(role) = role else { continue };
+                    let message_id = Uuid::new_v4().to_string();
+                    frames.push(encode(&IamRoleCredentialsMessage {
+                        message_id: message_id.clone(),
+                        task_arn: task.arn.clone(),
+                        task_cluster_arn: state.names.cluster(&task.cluster),
+                        role_type: kind.to_owned(),
+                        role_credentials: Some(held.wire(&role.credentials_id, &role.arn)),
+                    }));
+                    self.credentials_out.insert(message_id, task.arn.clone());
+                }
+            }
+        }
+        for frame in frames {
+            self.send(frame).await?;
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, text: &str) -> Result<(), End> {
         match AgentMessage::decode(text) {
             Ok(AgentMessage::HeartbeatAck(_)) => self.heartbeats_out = 0,
@@ -217,7 +258,8 @@ impl AcsSession<'_> {
                 }
             }
             Ok(AgentMessage::StopVerification(message)) => return self.verify_stops(message).await,
-            Ok(AgentMessage::Nack(_) | AgentMessage::CredentialsAck(_)) => {}
+            Ok(AgentMessage::CredentialsAck(ack)) => drop(self.credentials_out.remove(&ack.message_id)),
+            Ok(AgentMessage::Nack(_)) => {}
             Err(error) => tracing::warn!(%error, "frame of the agent dropped"),
         }
         Ok(())

@@ -62,7 +62,8 @@ fn take(shared: &Shared, instance: &str, frame: &str) -> Value {
     json!({"type": ack, "message": {"message": "OK"}})
 }
 
-/// Splits a frame and reads its envelope. The signature's presence is checked, not its value.
+/// Splits a frame and reads its envelope. The signature's form is checked, not its value: that takes
+/// the agent's secret.
 fn parse(frame: &str) -> Result<Value, String> {
     let (head, body) =
         frame.split_once("\r\n\r\n").ok_or("no blank line between the signed headers and the message")?;
@@ -72,7 +73,34 @@ fn parse(frame: &str) -> Result<Value, String> {
             return Err(format!("the frame has no {needed} header"));
         }
     }
+    let authorization = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.trim().eq_ignore_ascii_case("Authorization").then_some(value.trim())
+    });
+    check_signature(authorization.unwrap_or_default())?;
     serde_json::from_str(body).map_err(|error| format!("the message is no JSON: {error}"))
+}
+
+/// `AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/ecs/aws4_request, SignedHeaders=..., Signature=<64 hex>`
+fn check_signature(authorization: &str) -> Result<(), String> {
+    let rest =
+        authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("Authorization is not AWS4-HMAC-SHA256")?;
+    let part = |name: &str| {
+        let found = rest.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+        found.ok_or_else(|| format!("Authorization has no {name}"))
+    };
+    if !part("Credential")?.ends_with("/ecs/aws4_request") {
+        return Err("the scope of the signature is not <date>/<region>/ecs/aws4_request".to_owned());
+    }
+    let signed: Vec<_> = part("SignedHeaders")?.split(';').collect();
+    if !["host", "x-amz-date"].iter().all(|needed| signed.contains(needed)) {
+        return Err("host and x-amz-date must be among the SignedHeaders".to_owned());
+    }
+    let signature = part("Signature")?;
+    if signature.len() != 64 || !signature.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("the signature is not 64 hexadecimal digits".to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -83,7 +111,7 @@ mod tests {
 
     fn answer_to(frame: &str) -> Value {
         let names = Names { region: "r".into(), account: "000000000000".into() };
-        let shared = Shared::new(State::new(names, "local", 0), HEARTBEAT);
+        let shared = Shared::new(State::new(names, "local", 0), HEARTBEAT, None);
         let answer = take(&shared, "instance", frame);
         // Nothing is kept of tasks and instances that the control plane does not know.
         assert_eq!(*shared.telemetry(), crate::local::Telemetry::default());
@@ -92,7 +120,11 @@ mod tests {
 
     #[test]
     fn signed_frames_are_acknowledged() {
-        let head = "Authorization: AWS4\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n";
+        let signed = format!(
+            "AWS4-HMAC-SHA256 Credential=k/d/r/ecs/aws4_request, SignedHeaders=host;x-amz-date, Signature={}",
+            "0a".repeat(32)
+        );
+        let head = format!("Authorization: {signed}\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n");
         for (kind, ack) in [
             ("PublishMetricsRequest", "AckPublishMetric"),
             ("PublishHealthRequest", "AckPublishHealth"),
@@ -110,7 +142,8 @@ mod tests {
         for (frame, reason) in [
             ("{}", "no blank line"),
             ("Host: h\r\n\r\n{}", "no Authorization header"),
-            ("Authorization: a\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n{", "no JSON"),
+            ("Authorization: a\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n{}", "not AWS4-HMAC-SHA256"),
+            ("Authorization: AWS4-HMAC-SHA256 x\r\nHost: h\r\nX-Amz-Date: d\r\n\r\n{}", "no Credential"),
         ] {
             let answer = answer_to(frame);
             assert!(answer["message"]["message"].as_str().unwrap().contains(reason), "{answer}");

@@ -78,7 +78,8 @@ impl Service {
                         AttachEvent::Tick
                     }
                 },
-                changed = self.tasks.changed() => {
+                // What is not looked at now is still news when there is an attachment.
+                changed = self.tasks.changed(), if !state.is_empty() => {
                     if changed.is_err() {
                         return;
                     }
@@ -122,6 +123,7 @@ impl Service {
         telling: &mut JoinSet<(MacAddress, bool)>,
         event: AttachEvent,
     ) -> bool {
+        let is_new = matches!(event, AttachEvent::Announced(_));
         let mut changes = Vec::new();
         let mut to_tell = Vec::new();
         for effect in state.step(event, now()) {
@@ -132,8 +134,8 @@ impl Service {
             }
         }
         let durable = changes.is_empty() || self.commit(changes).await;
-        // Only an announcement both stores and tells; one that is not durable is taken back.
-        for attachment in to_tell.into_iter().filter(|_| durable) {
+        // An announcement that is not durable is taken back, and so not told.
+        for attachment in to_tell.into_iter().filter(|_| durable || !is_new) {
             let reporter = Arc::clone(&self.reporter);
             telling.spawn(async move {
                 let accepted = reporter.attached(&attachment).await == ReportOutcome::Accepted;

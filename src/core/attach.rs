@@ -108,6 +108,11 @@ impl Attachments {
         self.by_mac.len() + new <= MAX_ATTACHMENTS
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_mac.is_empty()
+    }
+
     /// Whether any waits for its link: only then need links be watched.
     pub fn awaits_links(&self) -> bool {
         self.by_mac.values().any(|e| !e.attachment.sent && !e.telling)

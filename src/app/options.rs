@@ -2,12 +2,12 @@
 //! the log writer, whose absence decides over an attribute.
 
 use super::Failure;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::containerd::ContainerOptions;
-use crate::containerd::images::{ImageOptions, PullBehavior};
+use crate::containerd::images::ImageOptions;
 use crate::core::{Rules, Timeouts};
 use crate::engine::{Limits, Options};
-use crate::model::HostResources;
+use crate::model::{HostResources, PullBehavior};
 use crate::net::NetworkOptions;
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(super) fn engine(config: &Config, host: HostResources) -> Options {
             },
             pull_failure_stops_task: matches!(
                 config.image_pull_behavior,
-                config::PullBehavior::Always | config::PullBehavior::Once
+                PullBehavior::Always | PullBehavior::Once
             ),
         },
         data_dir: config.data_dir.clone(),
@@ -39,12 +39,7 @@ pub(super) fn engine(config: &Config, host: HostResources) -> Options {
 pub(super) fn images(config: &Config) -> Result<ImageOptions, Failure> {
     let mut options = ImageOptions {
         snapshotter: config.containerd_snapshotter.clone(),
-        pull_behavior: match config.image_pull_behavior {
-            config::PullBehavior::Default => PullBehavior::Default,
-            config::PullBehavior::Always => PullBehavior::Always,
-            config::PullBehavior::Once => PullBehavior::Once,
-            config::PullBehavior::PreferCached => PullBehavior::PreferCached,
-        },
+        pull_behavior: config.image_pull_behavior,
         auth: config.registry_auth().map_err(Failure::retry)?,
         ..ImageOptions::default()
     };

@@ -39,24 +39,12 @@ const RECORDED: [(&str, &str, &str); 2] = [
 
 fn container(name: &str, endpoint: &str, arn: &str) -> ContainerSpec {
     ContainerSpec {
-        name: name.into(),
         arn: format!("{}/{arn}", TASK.replace(":task/", ":container/")),
         image: "127.0.0.1:5000/bb:1".into(),
-        command: vec![],
-        entry_point: vec![],
-        environment: BTreeMap::new(),
-        essential: true,
         cpu_shares: 10,
         memory_mib: 64,
-        ports: vec![],
-        mounts: vec![],
-        volumes_from: vec![],
-        links: vec![],
-        depends_on: vec![],
-        start_timeout: None,
-        stop_timeout: None,
-        docker: DockerConfig::default(),
         endpoint: EndpointId::new(endpoint),
+        ..ContainerSpec::empty(name)
     }
 }
 

@@ -56,7 +56,7 @@ impl Abilities {
         Ok(Self {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
-            logger: super::logger_program(config).is_ok(),
+            logger: super::options::logger_program(config).is_ok(),
             gpus: gpus(config, Path::new(INFO_FILE))?,
             ipv6_only: ipv6_only(config, Path::new("/proc")),
         })

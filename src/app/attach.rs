@@ -8,7 +8,7 @@ use crate::ports::{AttachmentReporter, Links, Store, StoreChange, TasksView};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -126,7 +126,7 @@ impl Service {
         let is_new = matches!(event, AttachEvent::Announced(_));
         let mut changes = Vec::new();
         let mut to_tell = Vec::new();
-        for effect in state.step(event, now()) {
+        for effect in state.step(event, SystemTime::now().into()) {
             match effect {
                 AttachEffect::Store(attachment) => changes.push(StoreChange::PutAttachment(attachment)),
                 AttachEffect::Forget(mac) => changes.push(StoreChange::RemoveAttachment(mac)),
@@ -184,13 +184,8 @@ async fn next(watching: &mut Option<BoxStream<'static, ()>>) -> Option<()> {
 
 /// At most a day at a time: the wall clock may be set.
 async fn until(moment: Option<Wall>) {
-    let left = moment.map(|at| at.since(now())).unwrap_or_default();
+    let left = moment.map(|at| at.since(SystemTime::now().into())).unwrap_or_default();
     tokio::time::sleep(left.min(Duration::from_secs(24 * 3600))).await;
-}
-
-fn now() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

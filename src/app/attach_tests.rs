@@ -82,7 +82,8 @@ impl Drop for Host {
 }
 
 fn attachment(n: u8, wait: Duration) -> Attachment {
-    let expires_at = Wall(now().0 + u64::try_from(wait.as_nanos()).unwrap());
+    let Wall(now) = SystemTime::now().into();
+    let expires_at = Wall(now + u64::try_from(wait.as_nanos()).unwrap());
     Attachment { arn: format!("a{n}"), mac: MacAddress([n; 6]), task: None, expires_at, sent: false }
 }
 

@@ -61,28 +61,12 @@ pub(super) fn weight(shares: u64) -> u64 {
 pub(super) mod tests {
     use super::*;
     use crate::model::*;
-    use std::collections::BTreeMap;
 
     pub(crate) fn task(id: &str, cpu: Option<u64>, memory_mib: Option<u64>, shares: &[u64]) -> TaskSpec {
         let container = |(at, cpu_shares): (usize, &u64)| ContainerSpec {
-            name: format!("c{at}"),
-            arn: String::new(),
             image: "busybox".to_owned(),
-            command: vec![],
-            entry_point: vec![],
-            environment: BTreeMap::new(),
-            essential: true,
             cpu_shares: *cpu_shares,
-            memory_mib: 0,
-            ports: vec![],
-            mounts: vec![],
-            volumes_from: vec![],
-            links: vec![],
-            depends_on: vec![],
-            start_timeout: None,
-            stop_timeout: None,
-            docker: DockerConfig::default(),
-            endpoint: EndpointId::new("e"),
+            ..ContainerSpec::empty(&format!("c{at}"))
         };
         TaskSpec {
             family: "f".to_owned(),

@@ -515,4 +515,4 @@ fn warn_unknown(settings: &mut ContainerSettings, document: &Document<'_>, key: 
 
 #[cfg(test)]
 #[path = "docker_config_tests.rs"]
-mod tests;
+pub(super) mod tests;

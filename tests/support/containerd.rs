@@ -96,6 +96,15 @@ impl PrivateContainerd {
         command
     }
 
+    /// Runs it to its end; it must succeed.
+    pub fn run_ctr(&self, namespace: &str, arguments: &[&str]) -> String {
+        let output = self.ctr(namespace).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ctr {arguments:?}: {text}{errors}");
+        text
+    }
+
     /// Process ids of this daemon's shims.
     pub fn shims(&self) -> Vec<i32> {
         let mut shims = processes_naming(&self.socket.display().to_string());

@@ -266,11 +266,8 @@ impl Agent {
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), image_options(&config)?);
         let doctor = Arc::new(Doctor::new(connection.clone()));
-        let cgroups = CgroupService::new(CgroupOptions {
-            root: config.cgroup_root.clone(),
-            ..CgroupOptions::default()
-        })
-        .map_err(|error| Failure::terminal(control::chain(&error)))?;
+        let cgroups = CgroupService::new(cgroup_options(&config))
+            .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let cgroups = Arc::new(cgroups);
         let abilities = {
             let (config, cgroups) = (config.clone(), cgroups.clone());
@@ -381,8 +378,8 @@ impl Agent {
         self.instance.send_modify(|instance| {
             instance.cluster = registered.cluster.clone();
             instance.arn = Some(registered.arn.clone());
-            instance.availability_zone =
-                Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
+            let told = |zone: &String| !zone.is_empty() && !self.config.task_metadata_az_disabled;
+            instance.availability_zone = Some(registered.availability_zone.clone()).filter(told);
         });
         notifier.ready(&format!("registered with cluster {}", registered.cluster));
         if self.config.spot_draining {
@@ -446,6 +443,7 @@ impl Agent {
             links: Arc::new(HostLinks),
             reporter: self.reporter.clone(),
             tasks: self.handle.view(),
+            reconcile: attach::RECONCILE,
         };
         let stored = std::mem::take(&mut self.stored.attachments);
         self.background.spawn(service.run(stored, announced));
@@ -460,9 +458,9 @@ impl Agent {
         let credentials =
             Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
         let (steady, burst) = self.config.task_metadata_rps;
-        let metadata =
-            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst })
-                .with_stats(told);
+        let limit = RateLimit { per_second: steady, burst };
+        let metadata = MetadataHandler::new(snapshot.clone(), credentials, limit);
+        let metadata = if self.config.metrics_disabled { metadata } else { metadata.with_stats(told) };
         let metadata = match self.audit.clone() {
             Some(log) => metadata.with_audit(Arc::new(audit::Audit {
                 log,
@@ -514,6 +512,14 @@ fn container_options(config: &Config, systemd_cgroup: bool) -> Result<ContainerO
         systemd_cgroup,
         logger_program: logger_program(config)?,
     })
+}
+
+fn cgroup_options(config: &Config) -> CgroupOptions {
+    CgroupOptions {
+        root: config.cgroup_root.clone(),
+        task_pids: (config.task_pids_limit > 0).then_some(config.task_pids_limit),
+        cpu_period: config.cgroup_cpu_period,
+    }
 }
 
 /// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.

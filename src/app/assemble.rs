@@ -6,7 +6,7 @@ use super::doctor::Doctor;
 use super::glue::{self, Instance};
 use super::registration::{self, cluster_or_default};
 use super::{Failure, Overrides, facts, lifecycle, options};
-use crate::cgroup::{CgroupOptions, CgroupService};
+use crate::cgroup::CgroupService;
 use crate::config::Config;
 use crate::containerd::{Connection, ContainerService, ImageService};
 use crate::control::api::InstanceReporter;
@@ -123,11 +123,8 @@ impl Host {
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), options::images(config)?);
         let doctor = Arc::new(Doctor::new(connection.clone()));
-        let cgroups = CgroupService::new(CgroupOptions {
-            root: config.cgroup_root.clone(),
-            ..CgroupOptions::default()
-        })
-        .map_err(|error| Failure::terminal(chain(&error)))?;
+        let cgroups = CgroupService::new(options::cgroups(config));
+        let cgroups = cgroups.map_err(|error| Failure::terminal(chain(&error)))?;
         let cgroups = Arc::new(cgroups);
         let abilities = {
             let (config, cgroups) = (config.clone(), cgroups.clone());

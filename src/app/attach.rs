@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// Links are looked at so often even where the kernel told of no change (spec/control-plane.md 3.7).
-const RECONCILE: Duration = Duration::from_secs(30);
+pub const RECONCILE: Duration = Duration::from_secs(30);
 
 /// Announced interfaces, and who wants to know that they are durable.
 pub type Announcement = (Vec<Attachment>, oneshot::Sender<Result<(), ()>>);
@@ -29,6 +29,8 @@ pub struct Service {
     pub reporter: Arc<dyn AttachmentReporter>,
     /// The tasks: what was told stays known for as long as its task.
     pub tasks: watch::Receiver<TasksView>,
+    /// [`RECONCILE`]; shortened by tests.
+    pub reconcile: Duration,
 }
 
 impl Service {
@@ -37,7 +39,7 @@ impl Service {
         let mut state = Attachments::restored(stored);
         let mut telling: JoinSet<(MacAddress, bool)> = JoinSet::new();
         let mut watching: Option<BoxStream<'static, ()>> = None;
-        let mut reconcile = tokio::time::interval(RECONCILE);
+        let mut reconcile = tokio::time::interval(self.reconcile);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut event = self.tasks_now();
         loop {

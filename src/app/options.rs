@@ -1,7 +1,8 @@
-//! What the configuration means for each adapter, and for the engine. Called by assembling alone, but for
-//! the log writer, whose absence decides over an attribute.
+//! What the configuration means for each adapter, and for the engine. Called by assembling, and where
+//! the host is probed for what decides over an attribute.
 
 use super::Failure;
+use crate::cgroup::CgroupOptions;
 use crate::config::Config;
 use crate::containerd::ContainerOptions;
 use crate::containerd::images::ImageOptions;
@@ -32,6 +33,15 @@ pub(super) fn engine(config: &Config, host: HostResources) -> Options {
         },
         data_dir: config.data_dir.clone(),
         limits: Limits::default(),
+    }
+}
+
+/// Of cgroups.
+pub(super) fn cgroups(config: &Config) -> CgroupOptions {
+    CgroupOptions {
+        root: config.cgroup_root.clone(),
+        task_pids: (config.task_pids_limit > 0).then_some(config.task_pids_limit),
+        cpu_period: config.cgroup_cpu_period,
     }
 }
 

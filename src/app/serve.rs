@@ -58,8 +58,8 @@ impl Agent {
         self.instance.send_modify(|instance| {
             instance.cluster = registered.cluster.clone();
             instance.arn = Some(registered.arn.clone());
-            instance.availability_zone =
-                Some(registered.availability_zone.clone()).filter(|zone| !zone.is_empty());
+            let told = |zone: &String| !zone.is_empty() && !self.config.task_metadata_az_disabled;
+            instance.availability_zone = Some(registered.availability_zone.clone()).filter(told);
         });
         notifier.ready(&format!("registered with cluster {}", registered.cluster));
         Ok(registered)
@@ -122,6 +122,7 @@ impl Agent {
             links: Arc::new(HostLinks),
             reporter: self.reporter.clone(),
             tasks: self.handle.view(),
+            reconcile: attach::RECONCILE,
         };
         let stored = std::mem::take(&mut self.stored.attachments);
         self.background.spawn(service.run(stored, announced));
@@ -136,9 +137,9 @@ impl Agent {
         let credentials =
             Arc::new(glue::Credentials { delivered: self.roles.clone(), tasks: self.handle.view() });
         let (steady, burst) = self.config.task_metadata_rps;
-        let metadata =
-            MetadataHandler::new(snapshot.clone(), credentials, RateLimit { per_second: steady, burst })
-                .with_stats(told);
+        let limit = RateLimit { per_second: steady, burst };
+        let metadata = MetadataHandler::new(snapshot.clone(), credentials, limit);
+        let metadata = if self.config.metrics_disabled { metadata } else { metadata.with_stats(told) };
         let metadata = match self.audit.clone() {
             Some(log) => metadata.with_audit(Arc::new(audit::Audit {
                 log,

@@ -121,6 +121,21 @@ impl PrivateContainerd {
         let _ = self.child.wait();
     }
 
+    /// SIGSTOP: it answers nobody, until [`Self::go_on`].
+    pub fn stand_still(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(nix::sys::signal::Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
     /// Starts it again after [`Self::kill`].
     pub fn restart(&mut self) {
         self.child = spawn(self.directory.path(), self.bin_dir.as_deref());

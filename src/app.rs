@@ -268,7 +268,7 @@ impl Agent {
         let doctor = Arc::new(Doctor::new(connection.clone()));
         let cgroups = CgroupService::new(CgroupOptions {
             root: config.cgroup_root.clone(),
-            ..CgroupOptions::default()
+            task_pids: Some(config.task_pids_limit).filter(|limit| *limit > 0),
         })
         .map_err(|error| Failure::terminal(control::chain(&error)))?;
         let cgroups = Arc::new(cgroups);

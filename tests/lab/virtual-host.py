@@ -34,6 +34,7 @@ from guest import QGA  # noqa: E402
 
 PORT = 8000
 PATIENCE = 180  # seconds; an emulated host is slow, and this is a limit, never a measure
+WATCHDOG_S = 30  # the agent's start on an emulated processor must fit in
 IMAGE = "ecsd.local/hello:latest"
 PIDS = 200
 CONFIG = {
@@ -116,15 +117,19 @@ class Host:
 
 
 class Task:
-    """A task of one bridge container."""
+    """A task of one bridge container, `c`; with a neighbour `n` that only ends by SIGKILL where asked."""
 
-    def __init__(self, host, family, script, cpu=None, memory=None, container_memory=None):
+    def __init__(self, host, family, script, cpu=None, memory=None, container_memory=None, neighbour=False):
         self.host = host
         container = {"name": "c", "image": IMAGE, "essential": True, "entryPoint": ["sh", "-c"],
                      "command": [script], "stopTimeout": 2}
         if container_memory:
             container["memory"] = container_memory
         definition = {"family": family, "networkMode": "bridge", "containerDefinitions": [container]}
+        if neighbour:
+            beside = {"name": "n", "command": ["exec sleep 100000"], "essential": False, "memory": 32}
+            definition["containerDefinitions"].append({**container, **beside})
+            container["dependsOn"] = [{"containerName": "n", "condition": "START"}]
         if cpu:
             definition["cpu"] = str(cpu)
         if memory:
@@ -355,14 +360,18 @@ def out_of_memory(host):
     print("--- out of memory")
     hog = "dd if=/dev/zero of=/dev/null bs=200M count=1"
     for family, script, limits in [
-        ("first process, container's limit", f"exec {hog}", {"container_memory": 32}),
+        ("first process, container's limit", f"exec {hog}", {"container_memory": 32, "neighbour": True}),
         ("a child, container's limit", f"{hog}; exit 9", {"container_memory": 32}),
         ("first process, task's limit", f"exec {hog}", {"memory": 32}),
     ]:
         task = Task(host, re.sub(r"\W+", "-", family), script, **limits)
-        (container,) = task.until("STOPPED")["containers"]
+        containers = {c["name"]: c for c in task.until("STOPPED")["containers"]}
+        container, neighbour = containers["c"], containers.get("n")
         reason = container.get("reason", "")
         check(f"killed for memory ({family})", reason.startswith("OutOfMemoryError"), f"exit {container.get('exitCode')}, {reason!r}")
+        if neighbour:
+            blamed = neighbour.get("reason", "").startswith("OutOfMemoryError")
+            check("a neighbour killed at its stop is not", neighbour["exitCode"] == 137 and not blamed, neighbour)
         task.gone()
 
 
@@ -396,13 +405,13 @@ def unit_lives(host):
 
 def watchdog(host, task, pid):
     print("--- the watchdog")
-    host.run("mkdir -p /run/systemd/system/ecs.service.d; printf '[Service]\\nWatchdogSec=8s\\nRestartSec=1\\n' "
+    host.run(f"mkdir -p /run/systemd/system/ecs.service.d; printf '[Service]\\nWatchdogSec={WATCHDOG_S}s\\nRestartSec=1\\n' "
              ">/run/systemd/system/ecs.service.d/lab.conf; systemctl daemon-reload; systemctl restart ecs")
     connected(host)
     before = host.unit("MainPID", "NRestarts", "WatchdogUSec")
-    host.run("sleep 25")
+    host.run(f"sleep {2 * WATCHDOG_S + 5}")
     after = host.unit("MainPID", "NRestarts", "WatchdogUSec")
-    check("the watchdog keeps quiet while the agent is well", before == after and after["WatchdogUSec"] == "8s", after)
+    check("the watchdog keeps quiet while the agent is well", before == after and after["WatchdogUSec"] == f"{WATCHDOG_S}s", after)
     host.run(f"kill -STOP {before['MainPID']}")
 
     def restarted():

@@ -7,7 +7,7 @@ use crate::{account, reach_everything, registration};
 use ecsd::control::http::SchemeClient;
 use ecsd::control::proxy::Proxies;
 use ecsd::control::tls::Tls;
-use ecsd::control::{Account, EcsApi};
+use ecsd::control::{Account, EcsApi, ws};
 
 fn through(backend: &Backend, vars: &[(&str, &str)]) -> Account {
     let get =

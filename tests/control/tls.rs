@@ -8,7 +8,7 @@ use crate::{account, reach_everything, registration};
 use ecsd::control::http::SchemeClient;
 use ecsd::control::proxy::Proxies;
 use ecsd::control::tls::Tls;
-use ecsd::control::{Account, AgentIdentity, EcsApi, credentials};
+use ecsd::control::{Account, AgentIdentity, EcsApi, credentials, ws};
 
 fn account_of_child() -> Account {
     use crate::support::sigv4::{ACCESS_KEY, REGION, SECRET};

@@ -44,7 +44,16 @@ fn what_is_asked_for_is_printed() {
     assert_eq!(code, Some(0));
     assert!(text.contains("ecs.capability.container-ordering\t\n") && text.contains("ecs.os-type\tlinux\n"));
     assert!(output(&["-help"]).1.contains("-blackhole-ec2-metadata"));
-    assert!(output(&["local", "run", "--help"]).1.contains("--for"));
+    for (command, expected) in [
+        (&["local"][..], "no AWS account"),
+        (&["local", "run"], "--for <DURATION>"),
+        (&["local", "run"], "- fake:  Well-formed ones"),
+        (&["local", "stats"], "--json"),
+        (&["config"], "Secrets are left out"),
+    ] {
+        let (code, text, _) = output(&[command, &["--help"]].concat());
+        assert!(code == Some(0) && text.contains(expected), "{command:?}: {text}");
+    }
 }
 
 #[test]

@@ -52,9 +52,12 @@ impl Service {
                     .watch()
                     .inspect_err(|error| tracing::warn!(%error, "links can't be watched"))
                     .ok();
-                // What was there before the watch began.
-                event = self.links_now().await;
-                continue;
+                if watching.is_some() {
+                    // What was there before the watch began.
+                    event = self.links_now().await;
+                    continue;
+                }
+                // Refused: the timer has the links looked at, and whatever comes next tries again.
             }
             let expiry = state.next_expiry();
             // Every arm waits on what stays where it is: channels, the stream, the set; a timer that

@@ -165,8 +165,8 @@ class Task:
 
     def gone(self):
         until("the task's slice is gone", lambda: not self.host.exists(self.directory))
-        until("systemd forgets the slice", lambda: self.host.unit("LoadState", unit=self.slice)["LoadState"] == "not-found")
-        check("after clean-up the slice is gone, as directory and as unit", True)
+        state = self.host.unit("LoadState", "ActiveState", unit=self.slice)
+        check("after clean-up the slice is gone, as directory and as unit", state["ActiveState"] == "inactive", state)
 
 
 def boot():

@@ -165,8 +165,8 @@ class Task:
 
     def gone(self):
         until("the task's slice is gone", lambda: not self.host.exists(self.directory))
-        until("systemd forgets the slice", lambda: self.host.unit("LoadState", unit=self.slice)["LoadState"] == "not-found")
-        check("after clean-up the slice is gone, as directory and as unit", True)
+        state = self.host.unit("LoadState", "ActiveState", unit=self.slice)
+        check("after clean-up the slice is gone, as directory and as unit", state["ActiveState"] == "inactive", state)
 
 
 def boot():
@@ -282,7 +282,7 @@ def slices(host):
 
 WORK = """i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done
 dd if=/dev/zero of=/dev/shm/held bs=1M count=40 2>/dev/null
-dd if=/dev/zero of=/work bs=64k count=128 conv=fsync 2>/dev/null
+dd if=/dev/zero of=/written bs=64k count=128 conv=fsync 2>/dev/null
 for i in 1 2 3 4 5 6 7 8 9 10; do wget -qO /dev/null $ECS_CONTAINER_METADATA_URI_V4/task; done
 exec sleep 100000"""
 

@@ -357,8 +357,10 @@ fn shape(body: &Value) -> Value {
     }
     let several = body["containers"].as_array().is_some_and(|containers| containers.len() > 1);
     if several && body["status"] == "PENDING" {
-        // A race in the original: whether the first pull began before the last image was looked up.
-        shape.as_object_mut().unwrap().remove("pullStartedAt");
+        // A race in the original: whether a pull began, or ended, before the last image was looked up.
+        for member in ["pullStartedAt", "pullStoppedAt"] {
+            shape.as_object_mut().unwrap().remove(member);
+        }
     }
     if let Some(containers) = shape.get_mut("containers").and_then(Value::as_array_mut) {
         containers.iter_mut().for_each(shape_container);

@@ -92,6 +92,7 @@ fn built(
             },
         ],
         devices: &[],
+        links: &[],
         host,
         hostname: "hostname",
     };

@@ -8,7 +8,7 @@
 
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{
-    ContainerService, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_STOP_SIGNAL, LABEL_TASK_ARN,
+    ContainerService, LABEL_ADDRESS, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_STOP_SIGNAL, LABEL_TASK_ARN,
 };
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
@@ -25,7 +25,7 @@ use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
 use crate::model::{ContainerSpec, StopReason, Wall};
-use crate::ports::CreatePlan;
+use crate::ports::{CreatePlan, NetworkAttachment};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
 use containerd_client::services::v1::{
@@ -49,7 +49,7 @@ const BETWEEN_TRIES: [Duration; 3] =
 /// Signal where neither task definition nor image names one.
 const SIGTERM: u32 = 15;
 
-fn cannot_create(words: impl std::fmt::Display) -> StopReason {
+pub(super) fn cannot_create(words: impl std::fmt::Display) -> StopReason {
     StopReason::new("CannotCreateContainerError", words.to_string())
 }
 
@@ -143,7 +143,7 @@ impl ContainerService {
             shared.extend(self.mounts_of(plan, &from.container, from.read_only).await?);
         }
         let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
-        let links = Vec::new();
+        let links = self.links_of(plan, container).await?;
         Ok(Creation { plan, settings, image, image_name: &container.image, stop_signal, volumes, links })
     }
 
@@ -367,6 +367,9 @@ fn labels(creation: &Creation<'_>) -> HashMap<String, String> {
     labels.insert(LABEL_CONTAINER_NAME.to_owned(), plan.name.clone());
     labels.insert(LABEL_STOP_SIGNAL.to_owned(), creation.stop_signal.to_string());
     labels.insert(LABEL_CGROUP.to_owned(), plan.cgroup.clone());
+    if let NetworkAttachment::Namespace { ipv4: Some(address), .. } = &plan.network {
+        labels.insert(LABEL_ADDRESS.to_owned(), address.to_string());
+    }
     labels.retain(|key, value| {
         let fits = key.len() + value.len() <= LONGEST_LABEL;
         if !fits {

@@ -131,4 +131,8 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
 }
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod goldens;
+#[cfg(test)]
 mod tests;

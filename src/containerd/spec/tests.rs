@@ -13,7 +13,7 @@ fn document(value: Value) -> BTreeMap<String, Value> {
     fields.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
 }
 
-fn container(config: Value, host: Value) -> ContainerSpec {
+pub(super) fn container(config: Value, host: Value) -> ContainerSpec {
     ContainerSpec {
         name: "main".into(),
         arn: String::new(),

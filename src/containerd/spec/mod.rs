@@ -117,17 +117,18 @@ pub struct SpecInput<'a> {
 pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
     let capabilities = process::capability_names(input);
     let group = (GROUP_ANNOTATION.to_owned(), input.plan.spec.id().to_string());
-    let mut builder = SpecBuilder::default()
+    let builder = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(RootBuilder::default().path("rootfs").readonly(input.settings.read_only_rootfs).build()?)
         .process(process::process(input, &capabilities)?)
         .mounts(mounts::mounts(input)?)
         .annotations(HashMap::from([group]))
         .linux(linux::linux(input, &capabilities)?);
-    if !input.settings.namespaces.host_uts {
-        builder = builder.hostname(input.hostname);
-    }
-    Ok(builder.build()?)
+    let mut spec = builder.build()?;
+    // Always set: the builder has a default of its own.
+    let own_name = !input.settings.namespaces.host_uts;
+    spec.set_hostname(own_name.then(|| input.hostname.to_owned()));
+    Ok(spec)
 }
 
 #[cfg(test)]

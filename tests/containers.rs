@@ -503,6 +503,26 @@ async fn the_last_deletion_and_the_next_creation_do_not_meet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_stays_open_and_its_output_is_logged() {
+    let bench = Bench::start();
+    let logger = bench.daemon.dir.join("logger.sh");
+    let script = "#!/bin/sh\nexec 5>&-\n/bin/busybox cat <&3 > \"$(dirname \"$2\")/seen\"\n";
+    std::fs::write(&logger, script).unwrap();
+    std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Nobody types: whoever reads waits, where an empty standard input would end at once.
+    let script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo TERMINAL $TERM; busybox timeout 1 busybox cat; [ $? = 143 ] && echo OPEN; exit 5";
+    let mut spec = task("terminal", &[("main", script)]);
+    spec.containers[0].docker = docker(json!({"Tty": true, "OpenStdin": true}), json!({}));
+    let plan = bench.plan(&spec, "main");
+    launch(&bench, &plan).await.unwrap();
+    let ended = exit(&*bench.service, &plan.id).await;
+    clean_up(&bench, &plan.id).await;
+    let seen = std::fs::read_to_string(plan.directory.join("seen")).unwrap();
+    assert_eq!(ended.exit.code, Some(5), "{seen}");
+    assert!(seen.starts_with("TERMINAL xterm\r\n") && seen.ends_with("OPEN\r\n"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
     let bench = Bench::start();
     let logger = bench.daemon.dir.join("logger.sh");

@@ -312,6 +312,7 @@ impl ContainerService {
         let request = CreateTaskRequest {
             container_id: plan.id.as_str().to_owned(),
             rootfs,
+            terminal: creation.settings.terminal(),
             stdout: output.clone(),
             stderr: output,
             ..CreateTaskRequest::default()

@@ -35,11 +35,13 @@ const ELSEWHERE: &[&str] = &[
     "exposedports",
     "healthcheck",
     "image",
+    "stdinonce",
     "stoptimeout",
     "argsescaped",
     "consolesize",
     "autoremove",
     "containeridfile",
+    "attachstdin",
     "attachstdout",
     "attachstderr",
     "onbuild",
@@ -109,11 +111,8 @@ fn merge_config(settings: &mut ContainerSettings, config: &Document<'_>) -> Resu
             }
             "labels" => merge_map(&mut settings.labels, config.map(key)?),
             "volumes" => settings.volumes = config.each_key(key, values::mount_path)?,
-            "tty" | "openstdin" | "stdinonce" | "attachstdin" | "networkdisabled" => {
-                if config.flag(key)? {
-                    settings.warnings.push(format!("config {key:?} is not supported and has no effect"));
-                }
-            }
+            "tty" => settings.tty = config.flag(key)?,
+            "openstdin" => settings.open_stdin = config.flag(key)?,
             _ => warn_unknown(settings, config, key, value),
         }
     }

@@ -28,6 +28,10 @@ pub struct ContainerSettings {
     pub labels: BTreeMap<String, String>,
     /// In place of the image's stop signal.
     pub stop_signal: Option<String>,
+    /// A pseudo terminal was asked for.
+    pub tty: bool,
+    /// An open standard input was asked for.
+    pub open_stdin: bool,
     /// Limits and weights.
     pub resources: ResourceSettings,
     /// Added capabilities, by normalised name.
@@ -86,6 +90,13 @@ pub struct ContainerSettings {
     pub log: Option<LogDriver>,
     /// What was asked and is not done, for the log.
     pub warnings: Vec<String>,
+}
+
+impl ContainerSettings {
+    /// The process gets a pseudo terminal. The shim makes one only where its output goes somewhere.
+    pub fn terminal(&self) -> bool {
+        self.tty && self.log != Some(LogDriver::None)
+    }
 }
 
 /// Limits and weights. `None` is no limit of its own.

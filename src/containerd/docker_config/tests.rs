@@ -126,6 +126,6 @@ fn what_cannot_be_used_is_named() {
 #[test]
 fn what_is_not_done_is_said() {
     let merged =
-        with(json!({"Tty": true}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
+        with(json!({"Shell": ["x"]}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
     assert_eq!(merged.warnings.len(), 2, "{:?}", merged.warnings);
 }

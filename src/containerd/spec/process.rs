@@ -31,7 +31,7 @@ pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process,
     let set: HashSet<Capability> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let none = HashSet::new;
     let mut process = ProcessBuilder::default()
-        .terminal(false)
+        .terminal(input.settings.terminal())
         .user(UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups).build()?)
         .args(arguments(input)?)
         .env(environment(input))
@@ -105,6 +105,9 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     };
     set("PATH", PATH);
     set("HOSTNAME", input.hostname);
+    if input.settings.terminal() {
+        set("TERM", "xterm");
+    }
     for link in input.links {
         for (name, value) in links::environment(&input.plan.spec.docker_name(&input.plan.name), link) {
             set(&name, &value);

@@ -20,6 +20,12 @@ pub fn shortfalls(settings: &ContainerSettings, host: &HostFacts) -> Vec<&'stati
             settings.init && settings.namespaces.host_pid,
             "initProcessEnabled has no effect among the host's processes",
         ),
+        (settings.tty && !settings.terminal(), "pseudoTerminal has no effect with the log driver none"),
+        (
+            // That of a terminal never ends.
+            settings.open_stdin && !settings.terminal(),
+            "interactive has no effect without pseudoTerminal: standard input is empty",
+        ),
         (
             confined && host.apparmor == AppArmor::Absent,
             "the AppArmor profile has no effect, as this host has no AppArmor",

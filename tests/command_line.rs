@@ -4,6 +4,7 @@
 
 mod support;
 
+use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -43,7 +44,16 @@ fn what_is_asked_for_is_printed() {
     assert_eq!(code, Some(0));
     assert!(text.contains("ecs.capability.container-ordering\t\n") && text.contains("ecs.os-type\tlinux\n"));
     assert!(output(&["-help"]).1.contains("-blackhole-ec2-metadata"));
-    assert!(output(&["local", "run", "--help"]).1.contains("--for"));
+    for (command, expected) in [
+        (&["local"][..], "no AWS account"),
+        (&["local", "run"], "--for <DURATION>"),
+        (&["local", "run"], "- fake:  Well-formed ones"),
+        (&["local", "stats"], "--json"),
+        (&["config"], "Secrets are left out"),
+    ] {
+        let (code, text, _) = output(&[command, &["--help"]].concat());
+        assert!(code == Some(0) && text.contains(expected), "{command:?}: {text}");
+    }
 }
 
 #[test]
@@ -67,6 +77,8 @@ fn nobody_answers_the_health_check_of_an_agent_that_is_not_there() {
 fn local_clusters_come_and_go() {
     local_run_shows_a_task_and_leaves_nothing();
     a_local_cluster_stays_until_it_is_told_to_go();
+    stats_tell_what_the_containers_of_a_running_cluster_use();
+    a_task_with_a_role_gets_the_credentials_that_were_asked_for();
 }
 
 fn local_run_shows_a_task_and_leaves_nothing() {
@@ -111,6 +123,82 @@ fn a_local_cluster_stays_until_it_is_told_to_go() {
         let ended = tokio::task::spawn_blocking(move || up.wait()).await.unwrap().unwrap();
         assert_eq!(ended.code(), Some(0));
         nothing_left(dir.path());
+    });
+}
+
+/// A task definition of one container, `one`, of the hello image.
+fn definition(dir: &Path, script: &str) -> String {
+    let file = dir.join("task.json");
+    let task = json!({"family": "small", "taskRoleArn": "arn:aws:iam::123456789012:role/small",
+        "containerDefinitions": [{"name": "one", "image": "ecsd.local/hello", "memory": 32, "essential": true,
+            "entryPoint": ["sh", "-c"], "command": [script]}]});
+    std::fs::write(&file, task.to_string()).unwrap();
+    file.display().to_string()
+}
+
+fn stats_tell_what_the_containers_of_a_running_cluster_use() {
+    on_own_network(|| async {
+        let dir = TempDir::new("localst");
+        let home = dir.path().display().to_string();
+        let (code, _, errors) = output(&["local", "stats", "--dir", &home]);
+        assert!(code == Some(1) && errors.contains("ecsd local up"), "{errors}");
+        let task = definition(dir.path(), "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+        let mut run = ecsd(&["local", "run", "--dir", &home, &task]).stdout(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        let rows = loop {
+            let (code, text, _) = output(&["local", "stats", "--json", "--dir", &home]);
+            // Before the cluster is up there is nobody to ask, then nothing to tell.
+            let rows: Vec<Value> =
+                if code == Some(0) { serde_json::from_str(&text).unwrap() } else { Vec::new() };
+            if !rows.is_empty() {
+                break rows;
+            }
+            assert!(begun.elapsed() < PATIENCE && run.try_wait().unwrap().is_none(), "no figures");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        assert_eq!(
+            (rows.len(), &rows[0]["container"], &rows[0]["family"]),
+            (1, &json!("one"), &json!("small"))
+        );
+        assert!(rows[0]["taskArn"].as_str().unwrap().contains(":task/local/"), "{rows:?}");
+        assert!(rows[0]["cpuPercent"].is_f64() && rows[0]["timestamp"].is_number(), "{rows:?}");
+        let (code, text, _) = output(&["local", "stats", "--dir", &home]);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(code, Some(0));
+        assert_eq!((lines.len(), lines[0][..3].to_vec()), (2, vec!["TASK", "FAMILY", "CONTAINER"]), "{text}");
+        assert_eq!(lines[1][1..3], ["small", "one"], "{text}");
+        assert_eq!(output(&["local", "down", "--dir", &home]).0, Some(0));
+        let ended = tokio::task::spawn_blocking(move || run.wait()).await.unwrap().unwrap();
+        assert!(ended.code().is_some());
+        nothing_left(dir.path());
+    });
+}
+
+fn a_task_with_a_role_gets_the_credentials_that_were_asked_for() {
+    on_own_network(|| async {
+        for (arguments, gets_some) in [(&["--credentials", "fake"][..], true), (&[], false)] {
+            let dir = TempDir::new("localcr");
+            let home = dir.path().display().to_string();
+            let script = "echo asked $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; \
+                wget -qO- http://169.254.170.2$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI; echo";
+            let task = definition(dir.path(), script);
+            let mut command = ecsd(&["local", "run", "--dir", &home]);
+            command.args(arguments).arg(&task);
+            let run = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+            let text = String::from_utf8_lossy(&run.stdout);
+            assert_eq!(run.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&run.stderr));
+            assert!(text.contains("one | asked"), "{text}");
+            let got = text.lines().filter_map(|line| {
+                let answer: Value = serde_json::from_str(line.strip_prefix("one | ")?).ok()?;
+                Some(answer["AccessKeyId"].as_str()?.to_owned())
+            });
+            let got: Vec<String> = got.collect();
+            assert_eq!(got.len(), usize::from(gets_some), "{text}");
+            assert!(got.iter().all(|id| id.starts_with("ASIA") && id.len() == 20), "{got:?}");
+            let log = std::fs::read_to_string(dir.path().join("agent.log")).unwrap();
+            assert!(log.contains("registered") && got.iter().all(|id| !log.contains(id)), "{log}");
+            nothing_left(dir.path());
+        }
     });
 }
 

@@ -11,13 +11,23 @@
 
 mod support;
 
+#[path = "conformance/instance.rs"]
+mod instance;
 #[path = "conformance/payloads.rs"]
 mod payloads;
 #[path = "conformance/registration.rs"]
 mod registration;
 #[path = "conformance/reports.rs"]
 mod reports;
+#[path = "conformance/roles.rs"]
+mod roles;
 #[path = "agent/scripted.rs"]
 mod scripted;
 #[path = "conformance/sessions.rs"]
 mod sessions;
+#[path = "conformance/settings.rs"]
+mod settings;
+#[path = "conformance/telemetry.rs"]
+mod telemetry;
+#[path = "conformance/updates.rs"]
+mod updates;

@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-mod containers_support;
+mod support;
 
-use containers_support::{Bench, container, docker, task};
 use ecsd::core::Observed;
 use ecsd::model::{
     ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
@@ -15,6 +14,7 @@ use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
+use support::bench::{Bench, container, docker, task};
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -36,7 +36,7 @@ async fn clean_up(bench: &Bench, id: &ContainerId) {
 
 /// Runs a script to its end in a directory of the host at /out; answers code and what it wrote.
 async fn run(bench: &Bench, mut spec: TaskSpec, name: &str) -> (ContainerExit, String) {
-    let out = bench.daemon.dir.join(format!("out-{}", spec.id()));
+    let out = bench.path(format!("out-{}", spec.id()));
     std::fs::create_dir_all(&out).unwrap();
     std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o777)).unwrap();
     let point = MountPoint { volume: "out".into(), container_path: "/out".into(), read_only: false };
@@ -108,7 +108,7 @@ async fn what_a_container_sees_is_what_docker_would_show() {
             ipv4: Some([172, 17, 0, 9].into()),
         };
     };
-    let out = bench.daemon.dir.join("out2");
+    let out = bench.path("out2");
     std::fs::create_dir_all(&out).unwrap();
     std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o777)).unwrap();
     spec.containers[0].mounts.push(MountPoint {
@@ -144,7 +144,7 @@ async fn what_a_container_sees_is_what_docker_would_show() {
     }
     assert!(seen.contains("lo:") && !seen.contains("eth0"), "{seen}");
     clean_up(&bench, &plan.id).await;
-    assert_eq!(bench.daemon.ctr(&["snapshots", "ls"]).lines().count(), 3, "two layers and a heading");
+    assert_eq!(bench.ctr(&["snapshots", "ls"]).lines().count(), 3, "two layers and a heading");
 }
 
 /// A network namespace that goes with the test.
@@ -206,7 +206,7 @@ async fn what_the_documents_ask_for_is_seen_from_inside() {
     let mut db = bench.plan(&spec, "db");
     db.network = db_net.attachment([172, 17, 0, 2]);
     launch(&bench, &db).await.unwrap();
-    let out = bench.daemon.dir.join("out-inside");
+    let out = bench.path("out-inside");
     std::fs::create_dir_all(&out).unwrap();
     let mut web = bench.plan(&spec, "web");
     web.network = web_net.attachment([172, 17, 0, 3]);
@@ -403,7 +403,7 @@ async fn a_crash_of_containerd_or_of_the_agent_loses_no_exit() {
             ("ends", "while [ ! -e /out/go ]; do busybox sleep 0.05; done; exit 9"),
         ],
     );
-    let out = bench.daemon.dir.join("out");
+    let out = bench.path("out");
     std::fs::create_dir_all(&out).unwrap();
     let mut plans = Vec::new();
     for name in ["lives", "ends"] {
@@ -429,11 +429,11 @@ async fn a_crash_of_containerd_or_of_the_agent_loses_no_exit() {
         let (service, id) = (service.clone(), plans[0].id.clone());
         tokio::spawn(async move { service.wait(&id).await })
     };
-    bench.daemon.crash();
+    bench.daemon.kill();
     // This one ends while nobody looks.
     std::fs::write(out.join("go"), "").unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    bench.daemon.start_again();
+    bench.daemon.restart();
     timeout(LONG, service.relist_due()).await.expect("a loss is told");
 
     // A new agent finds both, and the exit of the one.
@@ -505,7 +505,7 @@ async fn the_last_deletion_and_the_next_creation_do_not_meet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_stays_open_and_its_output_is_logged() {
     let bench = Bench::start();
-    let logger = bench.daemon.dir.join("logger.sh");
+    let logger = bench.path("logger.sh");
     let script = "#!/bin/sh\nexec 5>&-\n/bin/busybox cat <&3 > \"$(dirname \"$2\")/seen\"\n";
     std::fs::write(&logger, script).unwrap();
     std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -525,7 +525,7 @@ async fn a_terminal_stays_open_and_its_output_is_logged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
     let bench = Bench::start();
-    let logger = bench.daemon.dir.join("logger.sh");
+    let logger = bench.path("logger.sh");
     let script = "#!/bin/sh\nexec 5>&-\n/bin/busybox cat <&3 > \"$(dirname \"$2\")/seen\"\n";
     std::fs::write(&logger, script).unwrap();
     std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -543,7 +543,7 @@ async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
     );
     spec.containers[1].docker = docker(json!({}), json!({}));
     spec.containers[1].volumes_from.push(VolumeFrom { container: "one".into(), read_only: true });
-    let volume = bench.daemon.dir.join("volume");
+    let volume = bench.path("volume");
     let mut one = bench.plan(&spec, "one");
     one.volumes.insert("v".into(), volume.clone());
     let two = bench.plan(&spec, "two");

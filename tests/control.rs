@@ -29,11 +29,26 @@ mod update;
 
 use aws_credential_types::Credentials;
 use ecsd::control::acs::{AcsContext, AcsTimings};
+use ecsd::control::api::Registration;
 use ecsd::control::credentials::CredentialsCache;
-use ecsd::control::{Account, AgentIdentity, CredentialsStore, EcsApi};
+use ecsd::control::{Account, AgentIdentity, CredentialsStore, EcsApi, ws};
 use std::time::Duration;
 use support::backend::{Backend, INSTANCE};
 use support::sigv4::{ACCESS_KEY, REGION, SECRET};
+
+fn registration() -> Registration {
+    Registration { cluster: "peer".into(), ..Registration::default() }
+}
+
+/// Registers, then opens both websockets where the service says they are.
+async fn reach_everything(account: &Account) {
+    let api = EcsApi::new(account);
+    let done = api.register_container_instance(&registration()).await.unwrap();
+    let found = api.discover_poll_endpoint("peer", &done.arn).await.unwrap();
+    for endpoint in [found.acs, found.telemetry] {
+        ws::connect(account, &ws::address(&endpoint, &[("a", "b")]).unwrap()).await.unwrap();
+    }
+}
 
 fn account(backend: &Backend, token: Option<&str>) -> Account {
     let identity =

@@ -1,17 +1,34 @@
 //! The logger program as the containerd shim runs it: pipes on fds 3, 4 and 5.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use ecsd::logs::reader::{Follower, read};
+use ecsd::logs::reader::follower;
+use ecsd::logs::record::{LogLine, decode};
 use ecsd::logs::{LogStream, LoggerConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(10);
+
+/// The records of a log that is written no more, rotated files first.
+fn read(path: &Path) -> Vec<LogLine> {
+    let (mut files, follower) = follower().unwrap();
+    files.add_rotated("log", path.to_owned());
+    drop(files);
+    let mut lines = Vec::new();
+    follower
+        .run(|line| {
+            lines.extend(decode(line.text.as_bytes()));
+            true
+        })
+        .unwrap();
+    lines
+}
 
 /// A running logger and the container's ends of its pipes.
 struct Logger {
@@ -75,7 +92,7 @@ impl Logger {
     fn finish(mut self) -> Vec<(LogStream, String)> {
         (self.stdout, self.stderr) = (None, None);
         assert!(self.child.wait().unwrap().success());
-        let lines = read(&self.path()).unwrap().map(|l| (l.stream, l.text)).collect();
+        let lines = read(&self.path()).into_iter().map(|l| (l.stream, l.text)).collect();
         fs::remove_dir_all(&self.directory).unwrap();
         lines
     }
@@ -97,7 +114,7 @@ fn both_streams_are_written_and_the_last_words_too() {
     let first = raw.lines().find(|l| l.contains("one")).unwrap();
     assert!(first.starts_with("{\"log\":\"one\\n\",\"stream\":\"stdout\",\"time\":\"2"), "{first}");
     assert!(first.ends_with("Z\"}"), "{first}");
-    let lines: Vec<_> = read(&path).unwrap().collect();
+    let lines = read(&path);
     let out: Vec<_> =
         lines.iter().filter(|l| l.stream == LogStream::Stdout).map(|l| l.text.as_str()).collect();
     assert_eq!(out, ["one\n", "two\n", "partial\n", "no newline"]);
@@ -133,7 +150,7 @@ fn files_are_rotated_and_read_back_in_order() {
         .collect();
     names.sort();
     assert_eq!(names, ["out.log", "out.log.1", "out.log.2"]);
-    let lines: Vec<String> = read(&path).unwrap().map(|l| l.text).collect();
+    let lines: Vec<String> = read(&path).into_iter().map(|l| l.text).collect();
     let expected: Vec<String> = (40 - lines.len()..40).map(|n| format!("line {n}\n")).collect();
     assert!(lines.len() >= 9, "{lines:?}");
     assert_eq!(lines, expected);
@@ -189,18 +206,23 @@ fn without_a_usable_configuration_the_pipes_are_drained() {
 #[test]
 fn a_follower_sees_every_line_across_rotations() {
     let mut logger = Logger::json_file("follow", Some(2000), 4);
-    let mut follower = Follower::new(&logger.path()).unwrap();
+    let (mut files, follower) = follower().unwrap();
+    files.add_rotated("log", logger.path());
+    let (sender, lines) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        follower.run(|line| sender.send(decode(line.text.as_bytes()).unwrap().text).is_ok())
+    });
     let mut seen = Vec::new();
     for number in 0..200 {
         logger.say(format!("line {number}\n"));
-        let begun = Instant::now();
         while number % 10 == 9 && seen.len() <= number {
-            seen.extend(follower.next_lines(Duration::from_secs(1)).unwrap().into_iter().map(|l| l.text));
-            assert!(begun.elapsed() < LONG, "waiting for line {number}, last {:?}", seen.last());
+            seen.push(lines.recv_timeout(LONG).unwrap());
         }
     }
     let expected: Vec<String> = (0..200).map(|n| format!("line {n}\n")).collect();
     assert_eq!(seen, expected);
-    assert_eq!(follower.next_lines(Duration::from_millis(20)).unwrap(), []);
+    drop(files);
+    assert!(lines.recv().is_err(), "no more lines");
+    thread.join().unwrap().unwrap();
     logger.finish();
 }

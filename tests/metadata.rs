@@ -39,24 +39,12 @@ const RECORDED: [(&str, &str, &str); 2] = [
 
 fn container(name: &str, endpoint: &str, arn: &str) -> ContainerSpec {
     ContainerSpec {
-        name: name.into(),
         arn: format!("{}/{arn}", TASK.replace(":task/", ":container/")),
         image: "127.0.0.1:5000/bb:1".into(),
-        command: vec![],
-        entry_point: vec![],
-        environment: BTreeMap::new(),
-        essential: true,
         cpu_shares: 10,
         memory_mib: 64,
-        ports: vec![],
-        mounts: vec![],
-        volumes_from: vec![],
-        links: vec![],
-        depends_on: vec![],
-        start_timeout: None,
-        stop_timeout: None,
-        docker: DockerConfig::default(),
         endpoint: EndpointId::new(endpoint),
+        ..ContainerSpec::empty(name)
     }
 }
 
@@ -317,10 +305,41 @@ async fn what_is_not_there_is_said_in_the_originals_words() {
     let moved = get(f.metadata, &format!("//v4//{MAIN}?a=b")).await;
     assert_eq!(moved.status, "HTTP/1.1 301 Moved Permanently");
     assert_eq!(moved.headers["Location"], format!("/v4/{MAIN}?a=b"));
-    assert_eq!(get(f.metadata, &format!("/v3/{MAIN}/stats")).await.body, "null");
-    assert_eq!(get(f.metadata, &format!("/v4/{MAIN}/stats")).await.body, "{}");
-    let all = get(f.metadata, &format!("/v4/{MAIN}/task/stats")).await.body;
-    assert!(all.contains(&format!("\"{}\":{{}}", spec().container_id("main"))), "{all}");
+}
+
+/// Measures, but has no sample yet.
+struct NoSample;
+
+impl StatsLookup for NoSample {
+    fn latest(&self, _: &ContainerKey) -> Option<Latest> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn before_the_first_sample_statistics_are_empty_and_where_nothing_is_measured_an_error() {
+    let f = start().await;
+    let id = spec().container_id("main").as_str().to_owned();
+    let newest = f.publish.subscribe();
+    let measures = MetadataHandler::new(newest, Arc::new(Roles), RateLimit::default());
+    let measures = measures.with_stats(Arc::new(NoSample));
+    let mut measures = Server::start("measures", ([127, 0, 0, 1], 0).into(), Arc::new(measures));
+    let measures_at = measures.bound().await.unwrap();
+    for (version, none, status) in
+        [("v3", "null", "400 Bad Request"), ("v4", "{}", "500 Internal Server Error")]
+    {
+        let empty = get(measures_at, &format!("/{version}/{MAIN}/stats")).await;
+        assert_eq!((empty.status.as_str(), empty.body.as_str()), ("HTTP/1.1 200 OK", none));
+        let error = get(f.metadata, &format!("/{version}/{MAIN}/stats")).await;
+        assert_eq!(error.status, format!("HTTP/1.1 {status}"));
+        assert_eq!(error.body, format!("\"Unable to get container stats for: {id}\""));
+        for server in [measures_at, f.metadata] {
+            let all = get(server, &format!("/{version}/{MAIN}/task/stats")).await;
+            assert_eq!(all.status, "HTTP/1.1 200 OK");
+            assert!(all.body.contains(&format!("\"{id}\":{none}")), "{}", all.body);
+        }
+    }
+    measures.shutdown().await;
 }
 
 #[tokio::test]

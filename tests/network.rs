@@ -6,7 +6,6 @@ use ecsd::model::*;
 use ecsd::net::{NetError, NetworkOptions, NetworkService};
 use ecsd::ports::{NetworkAttachment, Networks};
 use nix::sched::{CloneFlags, setns, unshare};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -107,24 +106,9 @@ fn port(container: u16, host_port: u16, protocol: Protocol) -> PortMapping {
 
 fn task(id: &str, mode: NetworkMode, containers: &[(&str, Vec<PortMapping>)]) -> TaskSpec {
     let container = |(name, ports): &(&str, Vec<PortMapping>)| ContainerSpec {
-        name: (*name).to_owned(),
-        arn: String::new(),
         image: "busybox".to_owned(),
-        command: vec![],
-        entry_point: vec![],
-        environment: BTreeMap::new(),
-        essential: true,
-        cpu_shares: 0,
-        memory_mib: 0,
         ports: ports.clone(),
-        mounts: vec![],
-        volumes_from: vec![],
-        links: vec![],
-        depends_on: vec![],
-        start_timeout: None,
-        stop_timeout: None,
-        docker: DockerConfig::default(),
-        endpoint: EndpointId::new("e"),
+        ..ContainerSpec::empty(name)
     };
     TaskSpec {
         family: "f".to_owned(),

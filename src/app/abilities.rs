@@ -2,7 +2,7 @@
 //! follow from it and from the configuration.
 
 use super::{DONE, FAILED, Failure};
-use crate::cgroup::{CgroupOptions, CgroupService};
+use crate::cgroup::CgroupService;
 use crate::config::Config;
 use crate::control::attributes::{Capabilities, attributes};
 use crate::control::gpu::{GpuInfo, INFO_FILE};
@@ -56,7 +56,7 @@ impl Abilities {
         Ok(Self {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
-            logger: super::logger_program(config).is_ok(),
+            logger: super::options::logger_program(config).is_ok(),
             gpus: gpus(config, Path::new(INFO_FILE))?,
             ipv6_only: ipv6_only(config, Path::new("/proc")),
         })
@@ -90,8 +90,8 @@ pub fn print_attributes() -> u8 {
             return FAILED;
         }
     };
-    let options = CgroupOptions { root: config.cgroup_root.clone(), ..CgroupOptions::default() };
-    let cgroups = CgroupService::new(options).map_err(|error| Failure::terminal(chain(&error)));
+    let cgroups = CgroupService::new(super::options::cgroups(&config))
+        .map_err(|error| Failure::terminal(chain(&error)));
     match cgroups.and_then(|cgroups| Abilities::probe(&config, &Arc::new(cgroups))) {
         Ok(abilities) => {
             for attribute in attributes(&abilities.capabilities(&config)) {

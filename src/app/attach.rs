@@ -8,13 +8,13 @@ use crate::ports::{AttachmentReporter, Links, Store, StoreChange, TasksView};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 /// Links are looked at so often even where the kernel told of no change (spec/control-plane.md 3.7).
-const RECONCILE: Duration = Duration::from_secs(30);
+pub const RECONCILE: Duration = Duration::from_secs(30);
 
 /// Announced interfaces, and who wants to know that they are durable.
 pub type Announcement = (Vec<Attachment>, oneshot::Sender<Result<(), ()>>);
@@ -29,6 +29,8 @@ pub struct Service {
     pub reporter: Arc<dyn AttachmentReporter>,
     /// The tasks: what was told stays known for as long as its task.
     pub tasks: watch::Receiver<TasksView>,
+    /// [`RECONCILE`]; shortened by tests.
+    pub reconcile: Duration,
 }
 
 impl Service {
@@ -37,7 +39,7 @@ impl Service {
         let mut state = Attachments::restored(stored);
         let mut telling: JoinSet<(MacAddress, bool)> = JoinSet::new();
         let mut watching: Option<BoxStream<'static, ()>> = None;
-        let mut reconcile = tokio::time::interval(RECONCILE);
+        let mut reconcile = tokio::time::interval(self.reconcile);
         reconcile.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut event = self.tasks_now();
         loop {
@@ -50,9 +52,12 @@ impl Service {
                     .watch()
                     .inspect_err(|error| tracing::warn!(%error, "links can't be watched"))
                     .ok();
-                // What was there before the watch began.
-                event = self.links_now().await;
-                continue;
+                if watching.is_some() {
+                    // What was there before the watch began.
+                    event = self.links_now().await;
+                    continue;
+                }
+                // Refused: the timer has the links looked at, and whatever comes next tries again.
             }
             let expiry = state.next_expiry();
             // Every arm waits on what stays where it is: channels, the stream, the set; a timer that
@@ -126,7 +131,7 @@ impl Service {
         let is_new = matches!(event, AttachEvent::Announced(_));
         let mut changes = Vec::new();
         let mut to_tell = Vec::new();
-        for effect in state.step(event, now()) {
+        for effect in state.step(event, SystemTime::now().into()) {
             match effect {
                 AttachEffect::Store(attachment) => changes.push(StoreChange::PutAttachment(attachment)),
                 AttachEffect::Forget(mac) => changes.push(StoreChange::RemoveAttachment(mac)),
@@ -184,13 +189,8 @@ async fn next(watching: &mut Option<BoxStream<'static, ()>>) -> Option<()> {
 
 /// At most a day at a time: the wall clock may be set.
 async fn until(moment: Option<Wall>) {
-    let left = moment.map(|at| at.since(now())).unwrap_or_default();
+    let left = moment.map(|at| at.since(SystemTime::now().into())).unwrap_or_default();
     tokio::time::sleep(left.min(Duration::from_secs(24 * 3600))).await;
-}
-
-fn now() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -12,14 +12,27 @@ fn changes(receiver: watch::Receiver<BTreeSet<MacAddress>>) -> BoxStream<'static
 }
 
 /// The host's links, and whether anybody watches them.
-struct FakeLinks(watch::Sender<BTreeSet<MacAddress>>);
+struct FakeLinks(watch::Sender<BTreeSet<MacAddress>>, Watching);
+
+/// What a watch of the links is like.
+#[derive(Clone, Copy)]
+enum Watching {
+    Tells,
+    /// The kernel's messages were lost.
+    Silent,
+    Refused,
+}
 
 impl Links for FakeLinks {
     fn list(&self) -> BoxFuture<'_, io::Result<BTreeSet<MacAddress>>> {
         Box::pin(async { Ok(self.0.borrow().clone()) })
     }
     fn watch(&self) -> io::Result<BoxStream<'static, ()>> {
-        Ok(changes(self.0.subscribe()))
+        match self.1 {
+            Watching::Tells => Ok(changes(self.0.subscribe())),
+            Watching::Silent => Ok(Box::pin(futures_util::stream::pending())),
+            Watching::Refused => Err(io::Error::other("no more sockets")),
+        }
     }
 }
 
@@ -46,7 +59,11 @@ struct Host {
 
 impl Host {
     fn start(store: &MemoryStore) -> Self {
-        let links = Arc::new(FakeLinks(watch::channel(BTreeSet::new()).0));
+        Self::start_where(store, Watching::Tells, LONG)
+    }
+
+    fn start_where(store: &MemoryStore, watching: Watching, reconcile: Duration) -> Self {
+        let links = Arc::new(FakeLinks(watch::channel(BTreeSet::new()).0, watching));
         let (tell, told) = mpsc::unbounded_channel();
         let (announce, inbox) = mpsc::channel(1);
         let (tasks, view) = watch::channel(TasksView::new(BTreeMap::new()));
@@ -55,6 +72,7 @@ impl Host {
             links: links.clone(),
             reporter: Arc::new(FakeReporter(tell)),
             tasks: view,
+            reconcile,
         };
         let stored = store.load().unwrap().attachments;
         let service = tokio::spawn(service.run(stored, inbox));
@@ -82,7 +100,8 @@ impl Drop for Host {
 }
 
 fn attachment(n: u8, wait: Duration) -> Attachment {
-    let expires_at = Wall(now().0 + u64::try_from(wait.as_nanos()).unwrap());
+    let Wall(now) = SystemTime::now().into();
+    let expires_at = Wall(now + u64::try_from(wait.as_nanos()).unwrap());
     Attachment { arn: format!("a{n}"), mac: MacAddress([n; 6]), task: None, expires_at, sent: false }
 }
 
@@ -129,4 +148,15 @@ async fn what_expires_is_dropped_and_what_does_not_outlives_a_restart() {
     host.stored(|all| all[0].sent).await;
     assert!(host.told.try_recv().is_err());
     assert_eq!(host.links.0.receiver_count(), 0, "nothing is awaited, so nothing is watched");
+}
+
+#[tokio::test]
+async fn links_are_looked_at_again_where_the_kernel_told_nothing() {
+    for watching in [Watching::Silent, Watching::Refused] {
+        let mut host = Host::start_where(&MemoryStore::default(), watching, Duration::from_millis(10));
+        let one = attachment(1, LONG);
+        host.announce(&one).await.unwrap();
+        host.links.0.send_modify(|links| links.extend([one.mac]));
+        assert_eq!(host.told.recv().await.unwrap(), "a1");
+    }
 }

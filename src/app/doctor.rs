@@ -4,7 +4,7 @@
 use crate::containerd::Connection;
 use crate::model::{CheckStatus, InstanceCheck, Wall};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 /// How long containerd may take to answer.
@@ -29,7 +29,7 @@ struct Record {
 impl Doctor {
     /// Of a host on which nothing was checked yet.
     pub fn new(connection: Connection) -> Self {
-        Self { connection, asked: Notify::new(), record: Mutex::new(Record::new(now())) }
+        Self { connection, asked: Notify::new(), record: Mutex::new(Record::new(SystemTime::now().into())) }
     }
 
     /// Asks for the checks to be run. Asked again before they began, they run once.
@@ -52,7 +52,7 @@ impl Doctor {
                     CheckStatus::Impaired
                 }
             };
-            self.lock().found(status, now());
+            self.lock().found(status, SystemTime::now().into());
         }
     }
 
@@ -83,11 +83,6 @@ impl Record {
         check.status = status;
         check.last_updated = std::mem::replace(&mut self.last_run, now);
     }
-}
-
-fn now() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! What `ecsd local` needs of containerd and of the kernel, beside the agent itself.
+//! What `ecsd local` needs of containerd, of containers' logs and of the kernel, beside the agent itself.
 
 pub use crate::containerd::image::archive::{RootfsConfig, RootfsContent, RootfsFile, oci_archive};
+pub use crate::logs::reader::{Files, Line, follower};
+pub use crate::logs::record::decode as decode_log_line;
 
 use crate::cgroup::{CgroupOptions, CgroupService};
 use crate::containerd::image::import::import_archive;

@@ -8,7 +8,7 @@ use crate::control::chain;
 use crate::control::tcs::Telemetry;
 use crate::model::{
     ContainerHealth, ContainerKey, ContainerStatus, HealthStatus, InstanceCheck, Metrics, Mono, NetworkMode,
-    Now, TaskHealth, TaskMetrics, Usage, Wall,
+    Now, TaskHealth, TaskMetrics, Usage,
 };
 use crate::net::TrafficMeter;
 use crate::ports::{TaskView, TasksView};
@@ -17,7 +17,7 @@ use crate::tmds::{Latest, StatsLookup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -104,11 +104,7 @@ impl Meter for HostMeter {
             .entry(target.key.clone())
             .or_insert_with(|| self.cgroups.meter(&target.key.task, &target.id));
         let mut usage = meter.read(&mut self.scratch)?;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        usage.at = Now {
-            wall: Wall(u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)),
-            mono: Mono(self.started.elapsed()),
-        };
+        usage.at = Now { wall: SystemTime::now().into(), mono: Mono(self.started.elapsed()) };
         usage.cpu.host_ns = self.host_ns;
         usage.cpu.host_cpus = self.host_cpus;
         // The host's memory is the limit of those who have no other.
@@ -177,30 +173,14 @@ fn task_health(task: &TaskView) -> Option<TaskHealth> {
 mod tests {
     use super::*;
     use crate::model::{
-        ContainerProgress, ContainerSpec, DockerConfig, EndpointId, TaskArn, TaskProgress, TaskSpec,
+        ContainerProgress, ContainerSpec, DockerConfig, TaskArn, TaskProgress, TaskSpec, Wall,
     };
 
     fn container(name: &str, check: Option<serde_json::Value>) -> ContainerSpec {
         let config = check.map(|check| ("healthcheck".to_owned(), check)).into_iter().collect();
         ContainerSpec {
-            name: name.into(),
-            arn: String::new(),
-            image: String::new(),
-            command: Vec::new(),
-            entry_point: Vec::new(),
-            environment: BTreeMap::new(),
-            essential: true,
-            cpu_shares: 0,
-            memory_mib: 0,
-            ports: Vec::new(),
-            mounts: Vec::new(),
-            volumes_from: Vec::new(),
-            links: Vec::new(),
-            depends_on: Vec::new(),
-            start_timeout: None,
-            stop_timeout: None,
             docker: DockerConfig { config, ..DockerConfig::default() },
-            endpoint: EndpointId::new(name),
+            ..ContainerSpec::empty(name)
         }
     }
 

@@ -1,6 +1,6 @@
 //! Cgroups as directories: v1, and v2 where no systemd owns the tree.
 
-use super::limits::{CPU_PERIOD_US, CpuLimit, TaskLimits, weight};
+use super::limits::{CpuLimit, TaskLimits, weight};
 use super::{CgroupError, remove_tree};
 use crate::model::{ContainerId, TaskId};
 use cgroups_rs::fs::cgroup::Cgroup;
@@ -82,7 +82,7 @@ impl FileGroups {
                     .map_err(failed("set the CPU weight of"))?;
             }
             // A kernel without CFS bandwidth control has no quota to lift.
-            let set = cpu.set_cfs_quota_and_period(Some(quota), Some(CPU_PERIOD_US));
+            let set = cpu.set_cfs_quota_and_period(Some(quota), Some(limits.cpu_period_us));
             if quota > 0 {
                 set.map_err(failed("set the CPU quota of"))?;
             }
@@ -167,6 +167,7 @@ mod tests {
     use super::*;
     use crate::ports::Cgroups;
     use std::process::Command;
+    use std::time::Duration;
 
     #[test]
     fn mounts_of_both_versions_are_found() {
@@ -190,7 +191,8 @@ mod tests {
     #[test]
     fn limits_are_applied_each_time_and_nothing_stays_behind() {
         let root = format!("ecsdtest{}", std::process::id());
-        let options = CgroupOptions { root: root.clone(), task_pids: Some(77) };
+        let cpu_period = Duration::from_millis(20);
+        let options = CgroupOptions { root: root.clone(), task_pids: Some(77), cpu_period };
         let service = CgroupService::new(options).unwrap();
         let spec = task("t1", Some(256), Some(32), &[10]);
         // The runtime may have been first.
@@ -202,7 +204,8 @@ mod tests {
         if service.systemd_cgroup() || is_cgroup2_unified_mode() {
             return service.remove(&spec.id()).unwrap(); // the rest looks at v1's files
         }
-        assert_eq!(v1("cpu", &root, "cpu.cfs_quota_us"), "25000");
+        assert_eq!(v1("cpu", &root, "cpu.cfs_period_us"), "20000");
+        assert_eq!(v1("cpu", &root, "cpu.cfs_quota_us"), "5000");
         assert_eq!(v1("memory", &root, "memory.limit_in_bytes"), "33554432");
         assert_eq!(v1("pids", &root, "pids.max"), "77");
         service.prepare(&task("t1", None, None, &[100, 0])).unwrap();
@@ -229,7 +232,10 @@ mod tests {
     #[test]
     fn names_that_would_leave_the_root_are_refused() {
         for root in ["", "..", "a/b", "a-b"] {
-            assert!(CgroupService::new(CgroupOptions { root: root.to_owned(), task_pids: None }).is_err());
+            assert!(
+                CgroupService::new(CgroupOptions { root: root.to_owned(), ..CgroupOptions::default() })
+                    .is_err()
+            );
         }
     }
 }

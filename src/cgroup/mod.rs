@@ -29,6 +29,7 @@ use limits::TaskLimits;
 use slices::SystemdSlices;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How to keep the cgroups of tasks. [`CgroupOptions::default`] is right for an agent.
 #[derive(Debug, Clone)]
@@ -38,11 +39,14 @@ pub struct CgroupOptions {
     pub root: String,
     /// Processes and threads of one task (ECS_TASK_PIDS_LIMIT); `None` is no limit.
     pub task_pids: Option<u32>,
+    /// The period over which a task's CPU quota is counted (ECS_CGROUP_CPU_PERIOD); the kernel takes
+    /// 1 ms to 1 s.
+    pub cpu_period: Duration,
 }
 
 impl Default for CgroupOptions {
     fn default() -> Self {
-        Self { root: "ecs".to_owned(), task_pids: None }
+        Self { root: "ecs".to_owned(), task_pids: None, cpu_period: Duration::from_millis(100) }
     }
 }
 
@@ -122,7 +126,7 @@ enum Kind {
 #[derive(Debug)]
 pub struct CgroupService {
     kind: Kind,
-    task_pids: Option<u32>,
+    options: CgroupOptions,
 }
 
 impl CgroupService {
@@ -141,7 +145,7 @@ impl CgroupService {
         } else {
             Kind::Files(FileGroups::new(&options.root)?)
         };
-        Ok(Self { kind, task_pids: options.task_pids })
+        Ok(Self { kind, options })
     }
 
     /// Whether the runtime must be told to make containers' cgroups by systemd (runc's option
@@ -173,7 +177,7 @@ impl CgroupService {
 
 impl Cgroups for CgroupService {
     fn prepare(&self, spec: &TaskSpec) -> Result<(), StopReason> {
-        let limits = TaskLimits::of(spec, self.task_pids);
+        let limits = TaskLimits::of(spec, &self.options);
         let done = match &self.kind {
             Kind::Files(files) => files.prepare(&spec.id(), &limits),
             Kind::Slices(slices) => slices.prepare(&spec.id(), &limits),
@@ -200,11 +204,11 @@ impl Cgroups for CgroupService {
 /// Removes a cgroup and those below it, deepest first, for a moment also where the kernel is still
 /// busy with processes that just ended. "Not there" is success.
 fn remove_tree(path: &Path) -> Result<(), CgroupError> {
-    let mut pause = std::time::Duration::from_millis(1);
+    let mut pause = Duration::from_millis(1);
     loop {
         match remove_tree_once(path) {
             Err(CgroupError::File { source, .. }) if is_busy(&source) => {
-                if pause > std::time::Duration::from_millis(100) {
+                if pause > Duration::from_millis(100) {
                     return Err(CgroupError::Busy { path: path.to_owned() });
                 }
                 std::thread::sleep(pause);

@@ -3,7 +3,7 @@
 //! systemd.resource-control(5).
 
 use super::CgroupError;
-use super::limits::{CPU_PERIOD_US, CpuLimit, TaskLimits, weight};
+use super::limits::{CpuLimit, TaskLimits, weight};
 use crate::model::{ContainerId, TaskId};
 use cgroups_rs::systemd::{
     CPU_ACCOUNTING, CPU_QUOTA_PER_SEC_US, CPU_QUOTA_PERIOD_US, CPU_WEIGHT, DESCRIPTION, MEMORY_ACCOUNTING,
@@ -122,15 +122,15 @@ fn is_populated(directory: &Path) -> bool {
 fn properties(limits: &TaskLimits) -> Vec<Property<'static>> {
     let number = |value: Option<i64>| value.and_then(|v| u64::try_from(v).ok()).unwrap_or(INFINITY);
     let (per_second, share) = match limits.cpu {
-        // A quota of a 100 ms period, as systemd counts it: over a second.
-        CpuLimit::Quota { us } => (number(Some(us)).saturating_mul(1_000_000 / CPU_PERIOD_US), None),
+        // A quota of a period, as systemd counts it: over a second.
+        CpuLimit::Quota { us } => (number(Some(us)).saturating_mul(1_000_000) / limits.cpu_period_us, None),
         CpuLimit::Shares(shares) => (INFINITY, Some(weight(shares))),
     };
     let mut properties: Vec<Property<'static>> = vec![
         (CPU_ACCOUNTING, true.into()),
         (MEMORY_ACCOUNTING, true.into()),
         (TASKS_ACCOUNTING, true.into()),
-        (CPU_QUOTA_PERIOD_US, CPU_PERIOD_US.into()),
+        (CPU_QUOTA_PERIOD_US, limits.cpu_period_us.into()),
         (CPU_QUOTA_PER_SEC_US, per_second.into()),
         (MEMORY_MAX, number(limits.memory_bytes).into()),
         (TASKS_MAX, number(limits.pids).into()),
@@ -158,12 +158,13 @@ mod tests {
 
     #[test]
     fn a_quota_is_counted_by_the_second_and_what_is_unset_is_lifted() {
-        let limits = TaskLimits { cpu: CpuLimit::Quota { us: 50_000 }, memory_bytes: None, pids: Some(9) };
+        let quota = CpuLimit::Quota { us: 15_000 };
+        let limits = TaskLimits { cpu: quota, memory_bytes: None, pids: Some(9), cpu_period_us: 30_000 };
         let all = properties(&limits);
         let value = |name: &str| all.iter().find(|(n, _)| *n == name).map(|(_, v)| u64::try_from(v).unwrap());
-        assert_eq!(value(CPU_QUOTA_PER_SEC_US), Some(500_000));
+        assert_eq!((value(CPU_QUOTA_PER_SEC_US), value(CPU_QUOTA_PERIOD_US)), (Some(500_000), Some(30_000)));
         assert_eq!((value(MEMORY_MAX), value(TASKS_MAX), value(CPU_WEIGHT)), (Some(u64::MAX), Some(9), None));
-        let limits = TaskLimits { cpu: CpuLimit::Shares(2), memory_bytes: Some(1), pids: None };
+        let limits = TaskLimits { cpu: CpuLimit::Shares(2), memory_bytes: Some(1), pids: None, ..limits };
         assert!(properties(&limits).iter().any(|(n, _)| *n == CPU_WEIGHT));
     }
 }

@@ -93,6 +93,23 @@ mod tests {
     const MEMORY: &str = "anon 1000\nfile 500\nkernel 10\ninactive_anon 1\nactive_anon 999\n\
                           inactive_file 300\nactive_file 200\n";
 
+    /// Files of Linux 6.1, as tests/lab/virtual-host.py left them.
+    #[test]
+    fn a_real_kernels_files_are_read() {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/cgroup2");
+        let usage = V2Files::new(directory).read(&mut Scratch::default()).unwrap();
+        assert_eq!((usage.cpu.total_ns, usage.cpu.system_ns), (17_817_249_000, 3_987_246_000));
+        assert_eq!((usage.cpu.user_ns, usage.cpu.periods), (13_830_003_000, 0));
+        // 8 MiB of what was written can be reclaimed; 40 MiB of shared memory can't.
+        assert_eq!((usage.memory.usage, usage.memory.working_set()), (50_917_376, 50_917_376 - (8 << 20)));
+        assert_eq!(usage.memory.limit, None);
+        assert_eq!(usage.memory.details().find(|(name, _)| *name == "shmem"), Some(("shmem", 40 << 20)));
+        assert_eq!(usage.block_io.as_ref().map(BlockUsage::totals), Some((0, 8 << 20)));
+        let device = usage.block_io.unwrap().operations[1].clone();
+        assert_eq!((device.major, device.minor, device.operation, device.value), (259, 0, "write", 16));
+        assert_eq!(usage.pids, Some(PidsUsage { current: 1, limit: Some(1157) }));
+    }
+
     #[test]
     fn a_container_is_read_with_what_its_kernel_keeps() {
         let directory = std::env::temp_dir().join(format!("ecsd-cgroup2-{}", std::process::id()));

@@ -133,7 +133,7 @@ pub fn usage() -> String {
         let _ = writeln!(text, "  {flag:<30} {help}");
     }
     text.push_str(
-        "\nVariables: docs/configuration.md. Exit codes: 0 done, 1 failed (restart), 5 never restart,\n42 an update is staged.\n",
+        "\nVariables: docs/configuration.md. Exit codes: 0 done, 1 failed (restart), 5 never restart,\n42 restart with the new agent.\n",
     );
     text
 }

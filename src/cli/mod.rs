@@ -70,7 +70,7 @@ fn healthcheck() -> u8 {
     })
 }
 
-/// `ecsd local ...`
+// No doc comment: it would be the help's first line, instead of that of LocalArgs.
 #[derive(Debug, Parser)]
 #[command(name = "ecsd local", bin_name = "ecsd local", version)]
 struct LocalCommand {

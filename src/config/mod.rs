@@ -20,26 +20,13 @@ pub use load::{ConfigError, ConfigWarning, Effective, LoadedConfig, Lookup, Orig
 pub use show::without_password;
 pub use table::{GROUPS, NO_EFFECT, Variable, variables};
 
+use crate::model::PullBehavior;
 pub use crate::telemetry::Rollover;
 use crate::telemetry::{LogFormat, LogLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// `ECS_IMAGE_PULL_BEHAVIOR`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PullBehavior {
-    /// Pull; where that fails a local image serves.
-    #[default]
-    Default,
-    /// Pull; where that fails the task fails.
-    Always,
-    /// Pull only what no task has pulled before.
-    Once,
-    /// Pull only what is not there.
-    PreferCached,
-}
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,7 @@
 //! Values as an operator would write them, secrets left out.
 
-use super::{PullBehavior, Rollover, Secret};
+use super::{Rollover, Secret};
+use crate::model::PullBehavior;
 use crate::telemetry::{LogFormat, LogLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

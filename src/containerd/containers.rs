@@ -16,6 +16,7 @@ use crate::containerd::create::AccountsCache;
 use crate::containerd::events::EventHub;
 use crate::containerd::groups::ShimGroups;
 use crate::containerd::lookup::ImageLookup;
+use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
 use crate::model::{ContainerId, ContainerKey, StopReason, TaskArn, Wall};
@@ -71,6 +72,7 @@ pub struct ContainerService {
     pub(super) events: EventHub,
     pub(super) groups: ShimGroups,
     pub(super) accounts: AccountsCache,
+    pub(super) kills: OomCounters,
 }
 
 impl ContainerService {
@@ -84,6 +86,7 @@ impl ContainerService {
             events: EventHub::default(),
             groups: ShimGroups::default(),
             accounts: AccountsCache::default(),
+            kills: OomCounters::default(),
         }
     }
 

@@ -227,4 +227,4 @@ fn warn_unknown(settings: &mut ContainerSettings, document: &Document<'_>, key: 
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

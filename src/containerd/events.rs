@@ -239,8 +239,7 @@ pub fn wall(at: &prost_types::Timestamp) -> Wall {
 
 /// This moment.
 pub fn now() -> Wall {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    std::time::SystemTime::now().into()
 }
 
 #[cfg(test)]

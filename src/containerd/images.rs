@@ -10,7 +10,7 @@ use crate::containerd::image::record::{self, Origin};
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::unpacked::Found;
 use crate::core::PullFailure;
-use crate::model::{ImageDigest, ResolvedImage, StopReason};
+use crate::model::{ImageDigest, PullBehavior, ResolvedImage, StopReason};
 use crate::ports::Images;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use crate::containerd::image::import::ImportError;
-pub use crate::containerd::image::options::{Backoff, ImageOptions, PullBehavior, PullTuning};
+pub use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
 pub use crate::containerd::image::progress::PullProgress;
 pub use crate::containerd::image::record::LocalImage;
 pub use crate::containerd::image::unpacked::{ImageStore, UnpackedImage};

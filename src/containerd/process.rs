@@ -4,7 +4,6 @@
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{ContainerService, LABEL_CGROUP, LABEL_STOP_SIGNAL};
 use crate::containerd::events::{exit_record, now};
-use crate::containerd::oom;
 use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
 use crate::ports::ContainerExit;
 use containerd_client::services::v1::{
@@ -74,19 +73,19 @@ impl ContainerService {
         Some(self.judge(id, exit).await)
     }
 
-    /// Adds whether memory was the reason: by the event, or by the cgroup's own counter, which is
-    /// there until the process is deleted.
+    /// Adds whether memory was the reason: by the event, or by the cgroup's own counter.
     async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
-        if exit.code == Some(0) {
-            return ContainerExit { exit, oom_killed: false };
-        }
-        let oom_killed = self.events.oom(id) || self.counted_oom(id).await;
-        ContainerExit { exit, oom_killed }
+        let failed = exit.code != Some(0);
+        let by_event = failed && self.events.oom(id);
+        // Under systemd kills are counted for the whole task: each exit takes its own out.
+        let is_asked = self.options.systemd_cgroup || (failed && !by_event);
+        let counted = is_asked && self.counted_oom(id).await;
+        ContainerExit { exit, oom_killed: failed && (by_event || counted) }
     }
 
     async fn counted_oom(&self, id: &ContainerId) -> bool {
         let Ok(Some(record)) = self.record(id).await else { return false };
-        record.labels.get(LABEL_CGROUP).is_some_and(|cgroup| oom::counted(cgroup, self.host.cgroups))
+        record.labels.get(LABEL_CGROUP).is_some_and(|cgroup| self.kills.counted(cgroup, self.host.cgroups))
     }
 
     /// The container's record; `None` where there is none.

@@ -21,6 +21,7 @@ use aws_sdk_ecs::config::{IdentityCache, Region, StalledStreamProtectionConfig, 
 use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::retry::ReconnectMode;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl EcsApi {
             .identity_cache(IdentityCache::no_cache())
             .sleep_impl(TokioSleep::new())
             .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard())
+            .retry_config(retries(RetryConfig::standard()))
             .interceptor(account.clock.clone())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         config = match &account.endpoint {
@@ -90,6 +91,11 @@ impl EcsApi {
             }
         }
     }
+}
+
+/// An error of the service says nothing against the connection that brought it.
+fn retries(config: RetryConfig) -> RetryConfig {
+    config.with_reconnect_mode(ReconnectMode::ReuseAllConnections)
 }
 
 /// Adds members to a JSON body, or replaces them.

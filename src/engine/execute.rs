@@ -27,13 +27,14 @@ pub struct Limits {
     pub stop: usize,
     /// Clean-ups.
     pub cleanup: usize,
-    /// Reports: the original sends 10 tasks' at once.
+    /// Reports: they mostly wait, for their turn or to be tried again. How many are sent at once is the
+    /// reporter's business.
     pub report: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pull: 32, launch: 16, stop: 64, cleanup: 4, report: 10 }
+        Self { pull: 32, launch: 16, stop: 64, cleanup: 4, report: 4096 }
     }
 }
 

@@ -21,7 +21,7 @@ mod recover;
 pub use execute::Limits;
 
 use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
-use crate::model::{ContainerKey, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec, Wall};
+use crate::model::{ContainerKey, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
 use crate::ports::{
     AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
 };
@@ -31,7 +31,7 @@ use persist::Journal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// How many inputs one turn takes before it commits.
@@ -339,11 +339,7 @@ impl Engine {
     }
 
     fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            wall: Wall(u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)),
-            mono: Mono(self.started.elapsed()),
-        }
+        Now { wall: SystemTime::now().into(), mono: Mono(self.started.elapsed()) }
     }
 }
 

@@ -46,6 +46,33 @@ pub struct ContainerSpec {
     pub endpoint: EndpointId,
 }
 
+impl ContainerSpec {
+    /// An essential container of which nothing is known but its name; its metadata endpoint is named
+    /// as it is.
+    pub fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            arn: String::new(),
+            image: String::new(),
+            command: Vec::new(),
+            entry_point: Vec::new(),
+            environment: BTreeMap::new(),
+            essential: true,
+            cpu_shares: 0,
+            memory_mib: 0,
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            volumes_from: Vec::new(),
+            links: Vec::new(),
+            depends_on: Vec::new(),
+            start_timeout: None,
+            stop_timeout: None,
+            docker: DockerConfig::default(),
+            endpoint: EndpointId::new(name),
+        }
+    }
+}
+
 /// `dockerConfig` of the payload, parsed; Docker API objects as JSON with lower-cased top-level
 /// keys. `Null` members are kept: they erase.
 #[derive(Debug, Clone, PartialEq, Default)]

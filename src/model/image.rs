@@ -56,3 +56,17 @@ impl fmt::Debug for RegistryAuth {
         f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
     }
 }
+
+/// `ECS_IMAGE_PULL_BEHAVIOR` (spec/task-engine.md 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullBehavior {
+    /// Ask the registry; where that fails, a local image may serve.
+    #[default]
+    Default,
+    /// Ask the registry; a failure is final.
+    Always,
+    /// Ask the registry only for what this agent never pulled.
+    Once,
+    /// Ask the registry only for what is not there.
+    PreferCached,
+}

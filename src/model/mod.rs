@@ -27,7 +27,7 @@ pub use container::{
 };
 pub use credentials::{CredentialsId, RoleCredentials};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
-pub use image::{ImageDigest, RegistryAuth, ResolvedImage};
+pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
 pub use progress::{ContainerProgress, ExitRecord, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};

@@ -1,7 +1,7 @@
 //! Time as the pure core sees it: always handed in, never read.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment of the wall clock, in nanoseconds since 1970 UTC. What is reported and stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -32,8 +32,16 @@ impl Wall {
     }
 
     /// The same moment for the standard library.
-    pub fn to_system_time(self) -> std::time::SystemTime {
-        std::time::UNIX_EPOCH + Duration::from_nanos(self.0)
+    pub fn to_system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.0)
+    }
+}
+
+impl From<SystemTime> for Wall {
+    /// A moment before 1970 is 1970.
+    fn from(at: SystemTime) -> Self {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -41,7 +41,7 @@ impl MetadataHandler {
         Self { snapshots, credentials, limiter: Limiter::new(limit), stats: None, audit: None }
     }
 
-    /// The same, and it knows what containers use.
+    /// The same, and it knows what containers use: without, statistics of one are an error.
     #[must_use]
     pub fn with_stats(self, stats: Arc<dyn StatsLookup>) -> Self {
         Self { stats: Some(stats), ..self }
@@ -130,7 +130,10 @@ fn metadata(snapshot: &Snapshot, stats: Option<&dyn StatsLookup>, route: Route, 
             None => no_task(version, "task metadata handler", unknown(version), &id),
         },
         Route::ContainerStats(version, id) => match snapshot.endpoint(&id) {
-            Some(view) => Reply::json(ok, &Stats::of(view, stats, version)),
+            Some(view) => match stats {
+                Some(_) => Reply::json(ok, &Stats::of(view, stats, version)),
+                None => unmeasured(version, view),
+            },
             None => no_task(version, "container stats handler", unknown_stats(version), &id),
         },
         Route::TaskStats(version, id) => match snapshot.endpoint(&id) {
@@ -196,6 +199,15 @@ fn unknown_stats(version: Version) -> StatusCode {
         Version::V3 => StatusCode::BAD_REQUEST,
         Version::V4 => StatusCode::NOT_FOUND,
     }
+}
+
+/// Of a host on which nothing is measured (`ECS_DISABLE_METRICS`). A whole task is answered even then.
+fn unmeasured(version: Version, view: ContainerView<'_>) -> Reply {
+    let status = match version {
+        Version::V3 => StatusCode::BAD_REQUEST,
+        Version::V4 => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    fail(status, format!("Unable to get container stats for: {}", view.id()))
 }
 
 fn word(version: Version) -> &'static str {

@@ -32,6 +32,17 @@ async fn run_ready(host: &Host, name: &str) -> String {
     arn
 }
 
+/// Stops the tasks, each of which ends by itself at the stop signal, and waits for the last trace of them.
+async fn all_stop_cleanly(host: &Host, tasks: &[String]) {
+    for arn in tasks {
+        host.control.stop_task(arn, "test").unwrap();
+    }
+    for arn in tasks {
+        assert_eq!(host.until_status(arn, "STOPPED").await.containers[0].exit_code, Some(7));
+    }
+    host.until_nothing_is_left().await;
+}
+
 fn sigkill(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -59,10 +70,7 @@ fn sigterm_ends_the_agent_within_two_seconds_and_no_container() {
         assert!(took < Duration::from_secs(2), "{took:?}");
         assert_eq!(host.container_pid(&arn, "main"), Some(pid));
         start_again(&mut host).await;
-        host.control.stop_task(&arn, "test").unwrap();
-        let task = host.until_status(&arn, "STOPPED").await;
-        assert_eq!(task.containers[0].exit_code, Some(7));
-        host.until_nothing_is_left().await;
+        all_stop_cleanly(&host, &[arn]).await;
     });
 }
 
@@ -93,11 +101,7 @@ fn an_agent_that_was_killed_takes_up_what_is_there() {
         host.until("the port is held", |_| std::net::TcpListener::bind(("0.0.0.0", port)).is_err()).await;
         assert_eq!(host.port_map().len(), 1);
         let another = run_ready(&host, "another").await;
-        for arn in [&stays, &another] {
-            host.control.stop_task(arn, "test").unwrap();
-            assert_eq!(host.until_status(arn, "STOPPED").await.containers[0].exit_code, Some(7));
-        }
-        host.until_nothing_is_left().await;
+        all_stop_cleanly(&host, &[stays, another]).await;
     });
 }
 
@@ -121,13 +125,8 @@ fn an_agent_that_is_killed_at_any_point_of_a_launch_makes_nothing_twice() {
         }
         host.until("each has one shim", |host| host.containerd.shims().len() == tasks.len()).await;
         assert_eq!((host.links().len(), host.pins().len(), host.port_map().len()), (8, 8, 8));
-        for (_, arn) in &tasks {
-            host.control.stop_task(arn, "test").unwrap();
-        }
-        for (_, arn) in &tasks {
-            assert_eq!(host.until_status(arn, "STOPPED").await.containers[0].exit_code, Some(7));
-        }
-        host.until_nothing_is_left().await;
+        let tasks: Vec<String> = tasks.into_iter().map(|(_, arn)| arn).collect();
+        all_stop_cleanly(&host, &tasks).await;
     });
 }
 
@@ -172,11 +171,7 @@ fn containers_outlive_containerd_and_exits_meanwhile_are_told() {
         assert_eq!(host.container_pid(&stays, "main"), pid);
         assert_eq!(starts(&host, "stays"), 1);
         let another = run_ready(&host, "another").await;
-        for arn in [&stays, &another] {
-            host.control.stop_task(arn, "test").unwrap();
-            assert_eq!(host.until_status(arn, "STOPPED").await.containers[0].exit_code, Some(7));
-        }
-        host.until_nothing_is_left().await;
+        all_stop_cleanly(&host, &[stays, another]).await;
     });
 }
 
@@ -194,8 +189,6 @@ fn agent_and_containerd_end_together_and_come_back() {
         host.containerd.restart();
         told_of_the_end(&host, &ends).await;
         assert_eq!(host.container_pid(&stays, "main"), pid);
-        host.control.stop_task(&stays, "test").unwrap();
-        assert_eq!(host.until_status(&stays, "STOPPED").await.containers[0].exit_code, Some(7));
-        host.until_nothing_is_left().await;
+        all_stop_cleanly(&host, &[stays]).await;
     });
 }

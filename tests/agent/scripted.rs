@@ -32,8 +32,15 @@ pub async fn host_for(backend: &Backend) -> Host {
 
 impl Scripted {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these variables in the agent's environment.
+    pub async fn start_with(variables: &[(&str, &str)]) -> Self {
         let mut backend = Backend::start().await;
-        let host = host_for(&backend).await;
+        let mut host = prepared_host().await;
+        variables.iter().for_each(|(name, value)| host.set(name, value));
+        host.start_agent_at(backend.endpoint());
         let acs = backend.accept(Channel::Acs).await;
         Self { host, backend, acs }
     }

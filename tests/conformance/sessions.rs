@@ -53,3 +53,19 @@ fn an_instance_that_is_not_registered_any_more_waits_and_lives_on() {
         assert_eq!(host.stop_agent().await.0, Some(0), "it did not end by itself");
     });
 }
+
+#[test]
+fn an_instance_that_is_not_registered_any_more_drops_its_telemetry() {
+    on_own_network(|| async {
+        let mut scripted = Scripted::start().await;
+        let mut tcs = scripted.backend.accept(Channel::Tcs).await;
+        assert_eq!(tcs.receive_signed().await.0, "PublishMetricsRequest");
+        scripted.backend.refuse(
+            Channel::Acs,
+            400,
+            r#"{"type":"InactiveInstanceException","message":{"message":"gone"}}"#,
+        );
+        scripted.acs.close(1000, "scripted").await;
+        tcs.gone().await;
+    });
+}

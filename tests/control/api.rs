@@ -357,3 +357,34 @@ async fn without_ipv4_its_bindings_are_not_told() {
     reporter(&backend).with_ipv6_only(true).submit(&change_of(body)).await;
     assert!(backend.call().await.body["containers"][0]["networkBindings"].is_null());
 }
+
+#[tokio::test]
+async fn tasks_that_wait_to_be_reported_again_hold_up_no_other() {
+    let mut backend = Backend::start().await;
+    // Longer than the test has patience.
+    let timings = SubmitTimings {
+        transient_unit: Duration::from_secs(60),
+        transient_most: Duration::from_secs(3600),
+        ..SubmitTimings::default()
+    };
+    let reporter = InstanceReporter::new(api_of(&backend), "peer").with_timings(timings);
+    backend.answer("SubmitTaskStateChange", vec![(500, json!({"__type": "ServerException"})); 10]);
+    let template = &fixture("submits")[0];
+    let change = |number: usize| {
+        let task = format!("arn:aws:ecs:us-west-2:123456789012:task/peer/{number}");
+        TaskStateChange { task: TaskArn::parse(&task).unwrap(), ..change_of(template) }
+    };
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..10 {
+        let (reporter, change) = (reporter.clone(), change(number));
+        waiting.spawn(async move { reporter.submit(&change).await });
+    }
+    for _ in 0..10 {
+        assert_eq!(backend.call().await.status, 500);
+    }
+    let other = change(10);
+    let told = tokio::time::timeout(Duration::from_secs(20), reporter.submit(&other)).await;
+    assert_eq!(told.expect("an eleventh task waits for the ten"), ReportOutcome::Accepted);
+    assert_eq!(waiting.len(), 10);
+    assert!(waiting.try_join_next().is_none());
+}

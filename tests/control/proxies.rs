@@ -1,10 +1,9 @@
 //! Everything but what is near goes through the proxy that the environment names.
 
-use crate::account;
 use crate::support::backend::{Backend, Channel};
 use crate::support::proxy::Proxy;
 use crate::support::tls::Authority;
-use ecsd::control::api::Registration;
+use crate::{account, reach_everything, registration};
 use ecsd::control::http::SchemeClient;
 use ecsd::control::proxy::Proxies;
 use ecsd::control::tls::Tls;
@@ -15,19 +14,6 @@ fn through(backend: &Backend, vars: &[(&str, &str)]) -> Account {
         |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let http = SchemeClient::new(Proxies::from_vars(get), Tls::any_certificate());
     account(backend, None).with_http(http)
-}
-
-fn registration() -> Registration {
-    Registration { cluster: "peer".into(), ..Registration::default() }
-}
-
-async fn reach_everything(account: &Account) {
-    let api = EcsApi::new(account);
-    let done = api.register_container_instance(&registration()).await.unwrap();
-    let found = api.discover_poll_endpoint("peer", &done.arn).await.unwrap();
-    for endpoint in [found.acs, found.telemetry] {
-        ws::connect(account, &ws::address(&endpoint, &[("a", "b")]).unwrap()).await.unwrap();
-    }
 }
 
 #[tokio::test]

@@ -1,30 +1,14 @@
 //! TLS of the API and of both websockets: a private CA, an unknown one, and `-k`.
 
-use crate::account;
 use crate::environment::in_child_of;
 use crate::support::backend::{Backend, Channel};
 use crate::support::containerd::TempDir;
 use crate::support::tls::Authority;
-use ecsd::control::api::Registration;
+use crate::{account, reach_everything, registration};
 use ecsd::control::http::SchemeClient;
 use ecsd::control::proxy::Proxies;
 use ecsd::control::tls::Tls;
 use ecsd::control::{Account, AgentIdentity, EcsApi, credentials, ws};
-
-fn registration() -> Registration {
-    Registration { cluster: "peer".into(), ..Registration::default() }
-}
-
-/// Registers, then opens both websockets where the service says they are.
-async fn reach_everything(account: &Account) {
-    let api = EcsApi::new(account);
-    let done = api.register_container_instance(&registration()).await.unwrap();
-    let found = api.discover_poll_endpoint("peer", &done.arn).await.unwrap();
-    for endpoint in [found.acs, found.telemetry] {
-        assert!(endpoint.starts_with("https://"), "{endpoint}");
-        ws::connect(account, &ws::address(&endpoint, &[("a", "b")]).unwrap()).await.unwrap();
-    }
-}
 
 fn account_of_child() -> Account {
     use crate::support::sigv4::{ACCESS_KEY, REGION, SECRET};

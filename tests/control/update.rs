@@ -1,9 +1,14 @@
 //! Updates of the agent: staged from a server that helps, fails, hangs or lies.
 
 use crate::acs::Agent;
-use crate::acs_context;
 use crate::support::backend::{Backend, CLUSTER_ARN, Channel, Connection, INSTANCE};
-use ecsd::control::acs::AcsEvent;
+use crate::support::tls::Authority;
+use crate::{account, acs_context};
+use ecsd::control::EcsApi;
+use ecsd::control::acs::{AcsContext, AcsEvent};
+use ecsd::control::http::SchemeClient;
+use ecsd::control::proxy::Proxies;
+use ecsd::control::tls::Tls;
 use ecsd::control::update::UpdateOptions;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -169,4 +174,27 @@ async fn a_hanging_server_holds_nothing_up_and_is_given_up() {
     late.stage("s1", "/hang", &signature()).await;
     assert_eq!(late.connection.receive().await, nack("s1", "Unable to download: not done within 100ms"));
     assert_eq!(late.files(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_server_of_an_update_is_verified_even_where_any_certificate_will_do() {
+    let mut backend = Backend::start_tls(Authority::new().server(&["localhost"])).await;
+    let any = SchemeClient::new(Proxies::from_vars(|_| None), Tls::any_certificate());
+    let account = account(&backend, None).with_http(any);
+    let directory = std::env::temp_dir().join(format!("ecsd-update-tls-{}", std::process::id()));
+    let updates = Some(UpdateOptions::new(directory.clone(), "test".into()));
+    let context = AcsContext { api: EcsApi::new(&account), account, updates, ..acs_context(&backend) };
+    let _agent = Agent::start(context);
+    // Its certificate is good enough for ACS itself.
+    let mut connection = backend.accept(Channel::Acs).await;
+    let info = json!({"location": format!("{}/agent", backend.endpoint()), "signature": signature()});
+    connection.send("StageUpdateMessage", update("s1", info)).await;
+    let (kind, body) = connection.receive().await;
+    let reason = body["reason"].as_str().unwrap();
+    assert_eq!(kind, "NackRequest");
+    assert!(
+        reason.starts_with("Unable to download: localhost") && reason.contains("SSL_CERT_FILE"),
+        "{reason}"
+    );
+    let _ = std::fs::remove_dir_all(&directory);
 }

@@ -81,27 +81,17 @@ fn container(
         protocol: Protocol::Tcp,
     });
     ContainerSpec {
-        name: name.into(),
-        arn: String::new(),
         image: "img".into(),
-        command: vec![],
-        entry_point: vec![],
-        environment: BTreeMap::new(),
         essential,
         cpu_shares: 100,
         memory_mib: 100,
         ports: ports.into_iter().collect(),
-        mounts: vec![],
-        volumes_from: vec![],
-        links: vec![],
         depends_on: depends
             .iter()
             .map(|(on, condition)| Dependency { container: (*on).into(), condition: *condition })
             .collect(),
         start_timeout: (name == "init").then(|| Duration::from_secs(20)),
-        stop_timeout: None,
-        docker: DockerConfig::default(),
-        endpoint: EndpointId::new("e"),
+        ..ContainerSpec::empty(name)
     }
 }
 

@@ -183,6 +183,11 @@ impl Backend {
         self.shared.script.lock().unwrap().answers.entry(operation.into()).or_default().extend(answers);
     }
 
+    /// Whether an operation has scripted answers that were not given yet.
+    pub fn has_answers(&self, operation: &str) -> bool {
+        self.shared.script.lock().unwrap().answers.get(operation).is_some_and(|left| !left.is_empty())
+    }
+
     /// Calls of an operation, or only those for one task, are noted but not answered until the gate is
     /// dropped.
     pub fn hold(&self, operation: &str, task: Option<&str>) -> Gate {

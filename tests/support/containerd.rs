@@ -96,6 +96,15 @@ impl PrivateContainerd {
         command
     }
 
+    /// Runs it to its end; it must succeed.
+    pub fn run_ctr(&self, namespace: &str, arguments: &[&str]) -> String {
+        let output = self.ctr(namespace).args(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ctr {arguments:?}: {text}{errors}");
+        text
+    }
+
     /// Process ids of this daemon's shims.
     pub fn shims(&self) -> Vec<i32> {
         let mut shims = processes_naming(&self.socket.display().to_string());
@@ -110,6 +119,21 @@ impl PrivateContainerd {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// SIGSTOP: it answers nobody, until [`Self::go_on`].
+    pub fn stand_still(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(nix::sys::signal::Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
     }
 
     /// Starts it again after [`Self::kill`].

@@ -201,11 +201,7 @@ impl Host {
 
     /// `ctr` in the agent's namespace; it must succeed.
     pub fn ctr(&self, arguments: &[&str]) -> String {
-        let output = self.containerd.ctr("ecs").args(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "ctr {arguments:?}: {text}{errors}");
-        text
+        self.containerd.run_ctr("ecs", arguments)
     }
 
     /// Directory of a task's containers.
@@ -270,10 +266,7 @@ impl Drop for Host {
                 tail.into_iter().rev().collect::<Vec<_>>().join("\n")
             );
         }
-        let roots = cgroup_mounts().into_iter().map(|mount| mount.join(self.cgroup_root()));
-        let roots: Vec<PathBuf> = roots.filter(|root| root.is_dir()).collect();
-        roots.iter().for_each(|root| end_processes(root));
-        roots.iter().for_each(|root| remove_cgroup(root));
+        remove_cgroups(&self.cgroup_root());
         forget_in_runc(&self.cgroup_root());
         unpin(&self.dir.path().join("run"));
         let options = ecsd::cgroup::CgroupOptions { root: self.cgroup_root(), ..Default::default() };
@@ -306,6 +299,14 @@ pub fn cgroup_mounts() -> Vec<PathBuf> {
         .filter(|path| path.is_dir())
         .chain([PathBuf::from("/sys/fs/cgroup")])
         .collect()
+}
+
+/// Ends what runs in the cgroups of that name, and removes them in every hierarchy.
+pub fn remove_cgroups(name: &str) {
+    let roots = cgroup_mounts().into_iter().map(|mount| mount.join(name));
+    let roots: Vec<PathBuf> = roots.filter(|root| root.is_dir()).collect();
+    roots.iter().for_each(|root| end_processes(root));
+    roots.iter().for_each(|root| remove_cgroup(root));
 }
 
 /// Removes a cgroup and those below it, as far as the last processes are gone.

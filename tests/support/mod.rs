@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 pub mod backend;
+pub mod bench;
 pub mod containerd;
 pub mod host;
 pub mod inspect;

@@ -21,6 +21,7 @@ use std::time::Duration;
         ecsd local up --port 8000 &\n  \
         aws ecs list-tasks --cluster local --endpoint-url http://127.0.0.1:8000\n  \
         ecsd local logs -f web\n  \
+        ecsd local stats\n  \
         ecsd local down"
 )]
 pub struct LocalArgs {
@@ -80,34 +81,34 @@ pub struct HostArgs {
 }
 
 const CREDENTIALS_HELP: &str = "AWS credentials for tasks whose definition names a taskRoleArn (or, for the agent's \
-    own use, an executionRoleArn):\n\
-    none   the credentials endpoint has none, as when a role can't be assumed\n\
-    fake   well-formed ones that no AWS service takes\n\
-    chain  your own, from the SDK's usual places: environment, ~/.aws (also credential_process), container or \
-    instance role. The role's name changes nothing: tasks may do what you may. Renewed before they expire";
+    own use, an executionRoleArn)";
 
 /// Where the credentials of tasks with a role come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CredentialsSource {
-    /// Nowhere.
+    /// The credentials endpoint has none, as when a role can't be assumed
     #[default]
     None,
-    /// Made up.
+    /// Well-formed ones that no AWS service takes
     Fake,
-    /// The SDK's default chain.
+    /// Your own, from the SDK's usual places: environment, ~/.aws (also credential_process), container or
+    /// instance role. The role's name changes nothing: tasks may do what you may. Renewed before they expire
     Chain,
 }
 
 /// `ecsd local stats`
 #[derive(Debug, clap::Args)]
 #[command(
+    long_about = "Show what the containers of the running local cluster use: CPU, memory, network, disk.\n\n\
+        The figures are those that the agent tells ECS, every 20 s. The first ones of a container come 20 s to 40 s \
+        after its start.",
     after_help = "Examples:\n  ecsd local stats\n  ecsd local stats --watch\n  ecsd local stats --json | jq ."
 )]
 pub struct StatsArgs {
-    /// One JSON array, of one object for each container
+    /// Print one JSON array, with one object for each container
     #[arg(long)]
     pub json: bool,
-    /// Again every 20 s, as the agent sends them, until Ctrl-C
+    /// Print again every 20 s, as the agent sends them, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
     /// Where the cluster keeps its files.
@@ -130,6 +131,7 @@ pub struct StatsArgs {
     after_help = "Examples:\n  \
         ecsd local run examples/hello/task.json\n  \
         ecsd local run --for 10s --port 8000 task.json\n  \
+        ecsd local run --credentials chain task.json\n  \
         docker save app:1 -o app.tar && ecsd local run --load app.tar task.json"
 )]
 pub struct RunArgs {

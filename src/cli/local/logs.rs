@@ -8,8 +8,7 @@ use super::follow::Follower;
 use super::process::Interrupts;
 use super::show::{say, short};
 use super::statedir::StateDir;
-use crate::logs::record;
-use crate::logs::sink::older;
+use crate::app::local_host::decode_log_line;
 use crate::model::{ContainerId, TaskArn};
 use anyhow::bail;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ pub fn file_of(dir: &StateDir, arn: &TaskArn, container: &str) -> PathBuf {
 
 /// The text of one line of a json-file log, without its line end; other lines as they are.
 pub fn text_of(line: &str) -> String {
-    match record::decode(line.as_bytes()) {
+    match decode_log_line(line.as_bytes()) {
         Some(entry) => entry.text.trim_end_matches(['\n', '\r']).to_owned(),
         None => line.to_owned(),
     }
@@ -41,11 +40,9 @@ pub async fn show(args: LogsArgs) -> anyhow::Result<u8> {
             None => bail!("no container has a log in {} (yet)", dir.data().join("tasks").display()),
         }
     }
-    let mut follower = Follower::new();
+    let mut follower = Follower::new()?;
     for (label, path) in files {
-        for file in with_rotated(path) {
-            follower.follow(&label, file);
-        }
+        follower.follow_container(&label, path);
     }
     let mut interrupts = Interrupts::new()?;
     if !args.follow {
@@ -80,14 +77,6 @@ fn find(dir: &StateDir, of: Option<&str>) -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A log and its rotated predecessors, the oldest first.
-fn with_rotated(newest: PathBuf) -> Vec<PathBuf> {
-    let mut files = vec![newest.clone()];
-    files.extend((1..).map(|number| older(&newest, number)).take_while(|file| file.exists()));
-    files.reverse();
-    files
-}
-
 fn children(dir: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
@@ -116,11 +105,6 @@ mod tests {
             std::fs::write(home.join("0000-json.log"), "").unwrap();
             std::fs::write(home.join("hosts"), "").unwrap();
         }
-        let newest = dir.task("0a1b").join("web/0000-json.log");
-        for number in [1, 2] {
-            std::fs::write(older(&newest, number), "").unwrap();
-        }
-        assert_eq!(with_rotated(newest.clone()), [older(&newest, 2), older(&newest, 1), newest]);
         assert_eq!(find(&dir, None).len(), 3);
         assert_eq!(find(&dir, Some("web")).len(), 2);
         assert_eq!(find(&dir, Some("0a")).len(), 2);

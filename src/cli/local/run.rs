@@ -2,12 +2,13 @@
 
 use super::agentlog::{Notable, PHASES, notable};
 use super::args::RunArgs;
-use super::follow::{Follower, Line};
+use super::follow::Follower;
 use super::hooks::HostHooks;
 use super::process::Interrupts;
 use super::session::Session;
 use super::show::{StatePrinter, complain, say, table};
 use super::{FAILED, UsageError, http, logs};
+use crate::app::local_host::Line;
 use crate::local::{Change, Task};
 use crate::model::TaskArn;
 use anyhow::{Context, bail};
@@ -54,7 +55,13 @@ pub async fn run(args: RunArgs, hooks: Arc<dyn HostHooks>) -> anyhow::Result<u8>
         session.handle.endpoint(),
         session.dir.root().display()
     ));
-    let mut shown = Shown::new(&session);
+    let mut shown = match Shown::new(&session) {
+        Ok(shown) => shown,
+        Err(error) => {
+            session.stop().await;
+            return Err(error);
+        }
+    };
     let result = shown.run_task(&mut session, &name, args.run_for, &mut interrupts).await;
     let dir = session.dir.clone();
     session.stop().await;
@@ -101,10 +108,10 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(session: &Session) -> Self {
-        let follower = Follower::new();
+    fn new(session: &Session) -> anyhow::Result<Self> {
+        let mut follower = Follower::new()?;
         follower.follow(AGENT, session.dir.agent_log());
-        Self {
+        Ok(Self {
             follower,
             states: StatePrinter::default(),
             probed: BTreeSet::new(),
@@ -112,7 +119,7 @@ impl Shown {
             phases: Vec::new(),
             has_run: false,
             stop_asked: false,
-        }
+        })
     }
 
     /// Runs the task to its STOPPED; answers it as it was then.
@@ -128,7 +135,8 @@ impl Shown {
         let parsed = TaskArn::parse(&arn)?;
         let mut task = session.handle.task(&arn).context("the task is gone")?;
         for container in &task.containers {
-            self.follower.follow(&container.name, logs::file_of(&session.dir, &parsed, &container.name));
+            self.follower
+                .follow_container(&container.name, logs::file_of(&session.dir, &parsed, &container.name));
         }
         self.see(&task);
         let mut ends_at: Option<Instant> = None;

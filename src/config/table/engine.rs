@@ -132,8 +132,7 @@ pub(super) const ROWS: &[Variable] = &[
         },
         |c| c.cgroup_cpu_period.show(),
     )
-    .nanoseconds("CgroupCPUPeriod")
-    .later(),
+    .nanoseconds("CgroupCPUPeriod"),
     row(
         "ECS_TASK_PIDS_LIMIT",
         [
@@ -145,8 +144,7 @@ pub(super) const ROWS: &[Variable] = &[
         |c, v| parse::number(v, 1..=4_194_304, &mut c.task_pids_limit),
         |c| c.task_pids_limit.show(),
     )
-    .key("TaskPidsLimit", Form::Number)
-    .later(),
+    .key("TaskPidsLimit", Form::Number),
     flag(
         "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
         "false",

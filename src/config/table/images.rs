@@ -1,7 +1,8 @@
 //! Images: pulling them, registries' passwords, removing them.
 
 use super::*;
-use crate::config::{PullBehavior, Secret};
+use crate::config::Secret;
+use crate::model::PullBehavior;
 
 /// The rows.
 pub(super) const ROWS: &[Variable] = &[

@@ -1,32 +1,18 @@
 use super::*;
-use crate::model::{DockerConfig, EndpointId, LogDriver};
+use crate::model::{DockerConfig, LogDriver};
 use serde_json::json;
 
 /// A container with nothing but a name.
 fn bare() -> ContainerSpec {
     ContainerSpec {
-        name: "main".into(),
-        arn: String::new(),
         image: "busybox".into(),
-        command: Vec::new(),
-        entry_point: Vec::new(),
         environment: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
-        essential: true,
-        cpu_shares: 0,
-        memory_mib: 0,
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        volumes_from: Vec::new(),
-        links: Vec::new(),
-        depends_on: Vec::new(),
-        start_timeout: None,
-        stop_timeout: None,
-        docker: DockerConfig::default(),
-        endpoint: EndpointId::new("e"),
+        ..ContainerSpec::empty("main")
     }
 }
 
-fn document(value: Value) -> BTreeMap<String, Value> {
+/// A Docker API object as the model keeps it.
+pub(in crate::containerd) fn document(value: Value) -> BTreeMap<String, Value> {
     let fields = value.as_object().unwrap().clone();
     fields.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
 }

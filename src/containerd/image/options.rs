@@ -1,21 +1,7 @@
 //! What decides how images are fetched. Filled in by `app` from the configuration.
 
-use crate::model::RegistryAuth;
+use crate::model::{PullBehavior, RegistryAuth};
 use std::time::Duration;
-
-/// `ECS_IMAGE_PULL_BEHAVIOR` (spec/task-engine.md 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PullBehavior {
-    /// Ask the registry; where that fails, a local image may serve.
-    #[default]
-    Default,
-    /// Ask the registry; a failure is final.
-    Always,
-    /// Ask the registry only for what this agent never pulled.
-    Once,
-    /// Ask the registry only for what is not there.
-    PreferCached,
-}
 
 /// How images are fetched.
 #[derive(Debug, Clone)]

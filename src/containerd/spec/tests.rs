@@ -2,40 +2,24 @@
 
 use super::*;
 use crate::containerd::docker_config::merge;
-use crate::model::{ContainerId, ContainerSpec, DockerConfig, EndpointId, TaskArn, TaskSpec};
+use crate::containerd::docker_config::tests::document;
+use crate::model::{ContainerId, ContainerSpec, DockerConfig, TaskArn, TaskSpec};
 use crate::ports::NetworkAttachment;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn document(value: Value) -> BTreeMap<String, Value> {
-    let fields = value.as_object().unwrap().clone();
-    fields.into_iter().map(|(key, value)| (key.to_ascii_lowercase(), value)).collect()
-}
-
 pub(super) fn container(config: Value, host: Value) -> ContainerSpec {
     ContainerSpec {
-        name: "main".into(),
-        arn: String::new(),
         image: "busybox".into(),
-        command: Vec::new(),
-        entry_point: Vec::new(),
         environment: BTreeMap::from([
             ("MINE".to_owned(), "1".to_owned()),
             ("BOTH".to_owned(), "task".to_owned()),
         ]),
-        essential: true,
         cpu_shares: 256,
         memory_mib: 128,
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        volumes_from: Vec::new(),
-        links: Vec::new(),
-        depends_on: Vec::new(),
-        start_timeout: None,
-        stop_timeout: None,
         docker: DockerConfig { config: document(config), host_config: document(host) },
-        endpoint: EndpointId::new("e"),
+        ..ContainerSpec::empty("main")
     }
 }
 

@@ -4,7 +4,7 @@
 use super::wire;
 use crate::control::payload::interface::{self, InterfaceError};
 use crate::model::{Attachment, MacAddress, TaskArn, Wall};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// Interfaces in one message.
 const MAX_INTERFACES: usize = 128;
@@ -87,8 +87,7 @@ fn attachments(
         let what = "elasticNetworkInterfaces: their number";
         return Err(AttachError::OutOfBounds { what, value, limits: "1 to 128" });
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    let Wall(now) = SystemTime::now().into();
     let expires_at = Wall(now.saturating_add(wait_ms.saturating_mul(1_000_000)));
     let attachment = |interface: &wire::ElasticNetworkInterface| {
         let mac: MacAddress = interface::check(interface)?;

@@ -103,29 +103,48 @@ struct Updates {
     answers: mpsc::Receiver<update::Answer>,
 }
 
+/// How long to wait for the next connection.
+struct Pauses {
+    backoff: Backoff,
+    /// Clean ends of connections of no use, one after the other.
+    useless: u32,
+}
+
+impl Pauses {
+    fn new((least, most): (Duration, Duration)) -> Self {
+        Self { backoff: Backoff::new(least, most, 0.2, 1.5), useless: 0 }
+    }
+
+    fn after_clean_end(&mut self, lasted: Duration) -> Duration {
+        self.useless = if lasted < OF_USE { self.useless + 1 } else { 0 };
+        if self.useless > 1 {
+            return self.backoff.next_delay();
+        }
+        self.backoff.reset();
+        Duration::ZERO
+    }
+
+    /// A connection that was steady shows that what failed before is over.
+    fn after_failure(&mut self, was_steady: bool) -> Duration {
+        if was_steady {
+            self.backoff.reset();
+        }
+        self.backoff.next_delay()
+    }
+}
+
 async fn connections(context: AcsContext, events: mpsc::Sender<AcsEvent>, mut updates: Updates) {
-    let (least, most) = context.timings.backoff;
-    let mut backoff = Backoff::new(least, most, 0.2, 1.5);
+    let mut pauses = Pauses::new(context.timings.backoff);
     let mut memory = Memory::new(context.timeline, context.updates.is_some());
-    let mut useless = 0;
     while !events.is_closed() {
         let steady = jittered(context.timings.inactivity.0, context.timings.inactivity.1);
         let mut connected: Option<Instant> = None;
         let ended = session::run(&context, &events, &mut memory, &mut updates, &mut connected).await;
         let lasted = connected.map(|at| at.elapsed()).unwrap_or_default();
-        if lasted >= steady {
-            backoff.reset();
-        }
         let delay = match ended {
             Ended::Clean => {
-                useless = if lasted < OF_USE { useless + 1 } else { 0 };
                 tracing::info!(?lasted, "The ACS connection was closed; connecting again");
-                if useless > 1 {
-                    backoff.next_delay()
-                } else {
-                    backoff.reset();
-                    Duration::ZERO
-                }
+                pauses.after_clean_end(lasted)
             }
             Ended::Failed(error) if error.is_inactive_instance() => {
                 let wait = context.timings.inactive;
@@ -136,11 +155,38 @@ async fn connections(context: AcsContext, events: mpsc::Sender<AcsEvent>, mut up
                 wait
             }
             Ended::Failed(error) => {
-                let delay = backoff.next_delay();
+                let delay = pauses.after_failure(lasted >= steady);
                 tracing::warn!(error = %crate::control::chain(&error), ?delay, "The ACS connection failed");
                 delay
             }
         };
         tokio::time::sleep(delay).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn failures_wait_longer_each_time_until_a_connection_was_steady() {
+        let mut pauses = Pauses::new((SECOND, SECOND * 100));
+        let delays: Vec<Duration> = (0..5).map(|_| pauses.after_failure(false)).collect();
+        assert!(delays[4] > SECOND * 5, "{delays:?}");
+        assert!(pauses.after_failure(true) < SECOND * 2, "begun anew");
+        assert!(pauses.after_failure(false) >= SECOND.mul_f64(1.5), "and longer again");
+    }
+
+    #[test]
+    fn a_clean_end_begins_anew_but_for_connections_of_no_use() {
+        let mut pauses = Pauses::new((SECOND, SECOND * 100));
+        assert!((0..5).map(|_| pauses.after_failure(false)).is_sorted());
+        assert_eq!(pauses.after_clean_end(SECOND * 60), Duration::ZERO);
+        assert!(pauses.after_failure(false) < SECOND * 2);
+        assert_eq!(pauses.after_clean_end(Duration::ZERO), Duration::ZERO, "once is nothing");
+        assert!(pauses.after_clean_end(Duration::ZERO) >= SECOND, "twice is a habit");
+        assert_eq!(pauses.after_clean_end(OF_USE), Duration::ZERO);
     }
 }

@@ -3,7 +3,7 @@
 //! SubmitAttachmentStateChanges. The [`AttachmentReporter`] of the agent.
 
 use super::submit::InstanceReporter;
-use super::{ApiError, EcsApi};
+use super::{ApiError, EcsApi, retries};
 use crate::control::backoff::Backoff;
 use crate::core::ReportOutcome;
 use crate::model::{Attachment, TaskArn};
@@ -35,8 +35,10 @@ impl InstanceReporter {
         // The wait for the turn counts too.
         while SystemTime::now() < expires_at {
             let sent = match &attachment.task {
-                Some(task) => self.api.confirm_task_attachment(&self.cluster, task, arn).await,
-                None => self.api.confirm_attachment(&self.cluster, arn).await,
+                Some(task) => {
+                    self.order.call(self.api.confirm_task_attachment(&self.cluster, task, arn)).await
+                }
+                None => self.order.call(self.api.confirm_attachment(&self.cluster, arn)).await,
             };
             let error = match sent {
                 Ok(()) => return ReportOutcome::Accepted,
@@ -75,7 +77,7 @@ impl EcsApi {
             .set_attachments(Some(vec![change(attachment)?]))
             .customize()
             .mutate_request(self.finish(serde_json::Map::new()))
-            .config_override(aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled()));
+            .config_override(aws_sdk_ecs::Config::builder().retry_config(retries(RetryConfig::disabled())));
         call.send().await.map(drop).map_err(|e| ApiError::new("SubmitTaskStateChange", e))
     }
 
@@ -91,7 +93,7 @@ impl EcsApi {
             .attachments(change(attachment)?)
             .customize()
             .mutate_request(self.finish(serde_json::Map::new()))
-            .config_override(aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled()));
+            .config_override(aws_sdk_ecs::Config::builder().retry_config(retries(RetryConfig::disabled())));
         call.send().await.map(drop).map_err(|e| ApiError::new("SubmitAttachmentStateChanges", e))
     }
 }

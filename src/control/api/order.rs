@@ -1,15 +1,26 @@
 //! One sender at a time for each task: its state changes and the confirmation of its network interface
-//! go out in the order in which they were handed over (spec/control-plane.md 5.3, 5.6).
+//! go out in the order in which they were handed over; and ten calls at once for the instance
+//! (spec/control-plane.md 5.3, 5.6). Whoever waits to try again holds up its own task, and nobody else.
 
 use crate::model::TaskArn;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+/// Calls under way at once.
+const CALLS: usize = 10;
 
 /// The queues of all tasks; clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct TaskOrder {
     by_task: Arc<Mutex<BTreeMap<TaskArn, Arc<tokio::sync::Mutex<()>>>>>,
+    calls: Arc<Semaphore>,
+}
+
+impl Default for TaskOrder {
+    fn default() -> Self {
+        Self { by_task: Arc::default(), calls: Arc::new(Semaphore::new(CALLS)) }
+    }
 }
 
 impl TaskOrder {
@@ -22,5 +33,12 @@ impl TaskOrder {
             Arc::clone(by_task.entry(task.clone()).or_default())
         };
         queue.lock_owned().await
+    }
+
+    /// Makes one call when there is room for it, first come first served.
+    pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> T {
+        // Never closed, so there is always an answer.
+        let _room = self.calls.acquire().await;
+        call.await
     }
 }

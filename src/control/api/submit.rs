@@ -1,7 +1,7 @@
 //! SubmitTaskStateChange (spec/control-plane.md 1.7, 5.3, 5.4): the [`Reporter`] of the engine.
 
 use super::order::TaskOrder;
-use super::{ApiError, EcsApi};
+use super::{ApiError, EcsApi, retries};
 use crate::control::backoff::{Backoff, random_fraction};
 use crate::core::ReportOutcome;
 use crate::model::{ContainerChange, NetworkBinding, TaskStateChange, Wall};
@@ -84,7 +84,8 @@ impl InstanceReporter {
         let filtered = self.ipv6_only.then(|| without_ipv4_bindings(change));
         let change = filtered.as_ref().unwrap_or(change);
         loop {
-            let error = match self.api.submit_task_state_change(&self.cluster, change).await {
+            let attempt = self.api.submit_task_state_change(&self.cluster, change);
+            let error = match self.order.call(attempt).await {
                 Ok(()) => return ReportOutcome::Accepted,
                 Err(error) => error,
             };
@@ -137,7 +138,7 @@ impl EcsApi {
             .customize()
             .mutate_request(self.finish(serde_json::Map::new()))
             // The loop above retries, by the original's schedule and without a quota.
-            .config_override(aws_sdk_ecs::Config::builder().retry_config(RetryConfig::disabled()));
+            .config_override(aws_sdk_ecs::Config::builder().retry_config(retries(RetryConfig::disabled())));
         call.send().await.map(drop).map_err(|e| ApiError::new("SubmitTaskStateChange", e))
     }
 }

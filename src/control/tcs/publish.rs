@@ -10,7 +10,7 @@ use super::wire::{
 };
 use crate::control::sigv4;
 use crate::control::ws::{self, Ended, Socket, WsError};
-use crate::model::{InstanceCheck, Wall};
+use crate::model::InstanceCheck;
 use futures_util::SinkExt;
 use serde::Serialize;
 use std::time::SystemTime;
@@ -112,6 +112,5 @@ fn length(message: &impl Serialize) -> usize {
 }
 
 fn now() -> Number {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Number::seconds(Wall(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
+    Number::seconds(SystemTime::now().into())
 }

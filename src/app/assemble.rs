@@ -1,0 +1,185 @@
+//! Puts the agent together: state, host, runtime, network, engine, in the order in which each needs the
+//! one before. What can't be had ends the agent here, before anything runs.
+
+use super::abilities::Abilities;
+use super::doctor::Doctor;
+use super::glue::{self, Instance};
+use super::registration::{self, cluster_or_default};
+use super::{Failure, Overrides, facts, lifecycle, options};
+use crate::cgroup::CgroupService;
+use crate::config::Config;
+use crate::containerd::{Connection, ContainerService, ImageService};
+use crate::control::api::InstanceReporter;
+use crate::control::credentials::{ChainOptions, CredentialsCache};
+use crate::control::http::SchemeClient;
+use crate::control::imds::Imds;
+use crate::control::payload::PayloadDecoder;
+use crate::control::{Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts, chain};
+use crate::engine::{Engine, EngineHandle, Ports};
+use crate::net::NetworkService;
+use crate::ports::{Containers, Loaded, Store, StoreError};
+use crate::store::RedbStore;
+use crate::telemetry::AuditLog;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Everything put together, but for the engine's loop.
+pub(super) struct Agent {
+    pub config: Config,
+    pub imds: Imds,
+    pub account: Account,
+    pub store: Arc<dyn Store>,
+    pub stored: Loaded,
+    pub facts: InstanceFacts,
+    pub abilities: Abilities,
+    pub handle: EngineHandle,
+    pub cgroups: Arc<CgroupService>,
+    pub doctor: Arc<Doctor>,
+    pub reporter: Arc<InstanceReporter>,
+    pub roles: CredentialsStore,
+    pub instance: watch::Sender<Instance>,
+    pub audit: Option<AuditLog>,
+    pub background: JoinSet<()>,
+}
+
+impl Agent {
+    /// Puts one of each together; the engine is to be run by the caller.
+    pub async fn assemble(config: Config, overrides: &Overrides) -> Result<(Self, Engine), Failure> {
+        let http = SchemeClient::default();
+        let imds = Imds::new(&http, config.imds_disabled || overrides.imds_disabled || config.external);
+        let cloud_init = lifecycle::check_cloud_init(&imds, lifecycle::CLOUD_INIT_RESULT.as_ref()).await;
+        cloud_init.map_err(|error| Failure::terminal(chain(&error)))?;
+        let region = region(&config, &imds).await?;
+        let account = account(&config, overrides, http, region.clone());
+        let (store, stored) = open_store(config.data_dir.clone()).await?;
+        let stored = registration::own_state(&config, &imds, &store, stored).await?;
+        let facts = InstanceFacts::measure(
+            config.reserved_memory_mib,
+            config.reserved_ports.clone(),
+            config.reserved_ports_udp.clone(),
+        )
+        .map_err(|error| Failure::retry(chain(&error)))?;
+        let Host { images, containers, networks, cgroups, doctor, abilities } = Host::open(&config).await?;
+        let account = account.with_dual_stack(abilities.ipv6_only);
+        let cluster = cluster_or_default(&config);
+        let reporter = InstanceReporter::new(EcsApi::new(&account), cluster.clone());
+        let reporter = Arc::new(reporter.with_ipv6_only(abilities.ipv6_only));
+        let ports = Ports {
+            images: Arc::new(images),
+            containers: containers.clone() as Arc<dyn Containers>,
+            networks: networks.clone(),
+            cgroups: cgroups.clone(),
+            store: store.clone(),
+            reporter: reporter.clone(),
+            facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
+            decoder: Arc::new(PayloadDecoder),
+        };
+        let rules = options::engine(&config, facts.host_resources());
+        let opened = tokio::task::spawn_blocking(move || Engine::open(ports, rules));
+        let (engine, handle) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
+        let mut background = JoinSet::new();
+        background.spawn(async move { containers.follow_events().await });
+        background.spawn(async move {
+            if let Err(error) = networks.keep_rules().await {
+                tracing::error!(error = chain(&error), "network rules are not watched");
+            }
+        });
+        let agent = Self {
+            config,
+            imds,
+            account,
+            store,
+            stored,
+            facts,
+            abilities,
+            handle,
+            cgroups,
+            doctor,
+            reporter,
+            roles: CredentialsStore::default(),
+            instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
+            audit: None,
+            background,
+        };
+        Ok((agent, engine))
+    }
+}
+
+/// The adapters that reach this host: its containerd, its networks, its cgroups.
+struct Host {
+    images: ImageService,
+    containers: Arc<ContainerService>,
+    networks: Arc<NetworkService>,
+    cgroups: Arc<CgroupService>,
+    doctor: Arc<Doctor>,
+    abilities: Abilities,
+}
+
+impl Host {
+    async fn open(config: &Config) -> Result<Self, Failure> {
+        let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
+            .map_err(Failure::terminal)?;
+        let images = ImageService::new(connection.clone(), options::images(config)?);
+        let doctor = Arc::new(Doctor::new(connection.clone()));
+        let cgroups = CgroupService::new(options::cgroups(config));
+        let cgroups = cgroups.map_err(|error| Failure::terminal(chain(&error)))?;
+        let cgroups = Arc::new(cgroups);
+        let abilities = {
+            let (config, cgroups) = (config.clone(), cgroups.clone());
+            let probed = tokio::task::spawn_blocking(move || Abilities::probe(&config, &cgroups));
+            probed.await.map_err(Failure::retry)??
+        };
+        let containers = Arc::new(ContainerService::new(
+            connection,
+            options::containers(config, cgroups.systemd_cgroup())?,
+            Arc::new(glue::Images(images.store())),
+        ));
+        let networks = NetworkService::new(options::networks(config))
+            .map_err(|error| Failure::terminal(chain(&error)))?;
+        networks.start().await.map_err(|error| Failure::retry(chain(&error)))?;
+        let networks = Arc::new(networks);
+        Ok(Self { images, containers, networks, cgroups, doctor, abilities })
+    }
+}
+
+/// Where the instance is: AWS_DEFAULT_REGION, or what IMDS tells.
+async fn region(config: &Config, imds: &Imds) -> Result<String, Failure> {
+    match &config.region {
+        Some(region) => Ok(region.clone()),
+        None => imds.region().await.map_err(|error| {
+            Failure::retry(format!("no region: set AWS_DEFAULT_REGION ({})", chain(&error)))
+        }),
+    }
+}
+
+/// Whom the control plane takes the agent for.
+fn account(config: &Config, overrides: &Overrides, http: SchemeClient, region: String) -> Account {
+    let identity = AgentIdentity { os_family: config.os_family.clone(), ..AgentIdentity::default() };
+    let credentials = ChainOptions {
+        external: config.external,
+        rotating_profile: config.alternate_credential_profile.clone().unwrap_or_else(|| "default".into()),
+        ..ChainOptions::new(region.clone())
+    };
+    let account = Account::new(region, config.backend_host.clone(), identity)
+        .with_http(http.clone())
+        .with_credentials(CredentialsCache::chain(http, credentials));
+    if !overrides.accept_any_certificate {
+        return account;
+    }
+    tracing::warn!("-k: the control plane's certificates are not verified");
+    account.accept_any_certificate()
+}
+
+/// The store in ECS_DATADIR, made where there is none, and what it holds.
+async fn open_store(data_dir: PathBuf) -> Result<(Arc<dyn Store>, Loaded), Failure> {
+    std::fs::create_dir_all(&data_dir)
+        .map_err(|error| Failure::retry(format!("ECS_DATADIR {}: {error}", data_dir.display())))?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = RedbStore::open(&data_dir)?;
+        let stored = store.load()?;
+        Ok::<_, StoreError>((Arc::new(store) as Arc<dyn Store>, stored))
+    });
+    opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)
+}

@@ -1,0 +1,96 @@
+//! What the configuration means for each adapter, and for the engine. Called by assembling, and where
+//! the host is probed for what decides over an attribute.
+
+use super::Failure;
+use crate::cgroup::CgroupOptions;
+use crate::config::Config;
+use crate::containerd::ContainerOptions;
+use crate::containerd::images::ImageOptions;
+use crate::core::{Rules, Timeouts};
+use crate::engine::{Limits, Options};
+use crate::model::{HostResources, PullBehavior};
+use crate::net::NetworkOptions;
+use std::path::PathBuf;
+
+/// Of the engine, on a host that has so much to give.
+pub(super) fn engine(config: &Config, host: HostResources) -> Options {
+    Options {
+        rules: Rules {
+            host,
+            stop_timeout: config.container_stop_timeout,
+            cleanup_wait: config.task_cleanup_wait,
+            cleanup_jitter: config.task_cleanup_jitter,
+            timeouts: Timeouts {
+                resolve: config.manifest_pull_timeout,
+                pull: config.image_pull_timeout,
+                create: config.container_create_timeout,
+                start: config.container_start_timeout,
+            },
+            pull_failure_stops_task: matches!(
+                config.image_pull_behavior,
+                PullBehavior::Always | PullBehavior::Once
+            ),
+        },
+        data_dir: config.data_dir.clone(),
+        limits: Limits::default(),
+    }
+}
+
+/// Of cgroups.
+pub(super) fn cgroups(config: &Config) -> CgroupOptions {
+    CgroupOptions {
+        root: config.cgroup_root.clone(),
+        task_pids: (config.task_pids_limit > 0).then_some(config.task_pids_limit),
+        cpu_period: config.cgroup_cpu_period,
+    }
+}
+
+/// Of pulling.
+pub(super) fn images(config: &Config) -> Result<ImageOptions, Failure> {
+    let mut options = ImageOptions {
+        snapshotter: config.containerd_snapshotter.clone(),
+        pull_behavior: config.image_pull_behavior,
+        auth: config.registry_auth().map_err(Failure::retry)?,
+        ..ImageOptions::default()
+    };
+    options.tuning.inactivity_timeout = config.image_pull_inactivity_timeout;
+    Ok(options)
+}
+
+/// Of containers; `systemd_cgroup` where systemd owns the cgroup tree.
+pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
+    Ok(ContainerOptions {
+        snapshotter: config.containerd_snapshotter.clone(),
+        runtime: config.containerd_runtime.clone(),
+        runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
+        systemd_cgroup,
+        logger_program: logger_program(config)?,
+    })
+}
+
+/// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.
+pub(super) fn logger_program(config: &Config) -> Result<PathBuf, Failure> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("ecsd-logger"));
+    let program =
+        config.logger.clone().or_else(beside).unwrap_or_else(|| PathBuf::from("/usr/bin/ecsd-logger"));
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Failure::terminal(format!(
+        "the log writer {} is not there: install ecsd-logger beside ecsd, or name it by ECSD_LOGGER",
+        program.display()
+    )))
+}
+
+/// Of the networks.
+pub(super) fn networks(config: &Config) -> NetworkOptions {
+    NetworkOptions {
+        bridge_name: config.bridge.clone(),
+        netns_dir: config.runtime_dir.join("netns"),
+        metadata_port: config.task_metadata_address.port(),
+        dynamic_port_range: config.dynamic_host_port_range,
+        reserved_tcp: config.reserved_ports.clone(),
+        reserved_udp: config.reserved_ports_udp.clone(),
+        ..NetworkOptions::default()
+    }
+}

@@ -6,7 +6,10 @@
 mod support;
 
 use ecsd::core::Observed;
-use ecsd::model::{ContainerId, MountPoint, StopReason, TaskSpec, VolumeFrom, VolumeSource, VolumeSpec};
+use ecsd::model::{
+    ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
+    VolumeSource, VolumeSpec,
+};
 use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -142,6 +145,110 @@ async fn what_a_container_sees_is_what_docker_would_show() {
     assert!(seen.contains("lo:") && !seen.contains("eth0"), "{seen}");
     clean_up(&bench, &plan.id).await;
     assert_eq!(bench.ctr(&["snapshots", "ls"]).lines().count(), 3, "two layers and a heading");
+}
+
+/// A network namespace that goes with the test.
+struct Netns(String);
+
+impl Netns {
+    fn new(name: &str) -> Self {
+        let name = format!("ecsd-{name}-{}", std::process::id());
+        assert!(std::process::Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
+        Self(name)
+    }
+
+    fn attachment(&self, ipv4: [u8; 4]) -> NetworkAttachment {
+        NetworkAttachment::Namespace {
+            path: format!("/run/netns/{}", self.0).into(),
+            ipv4: Some(ipv4.into()),
+        }
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_documents_ask_for_is_seen_from_inside() {
+    let bench = Bench::start();
+    let (db_net, web_net) = (Netns::new("db"), Netns::new("web"));
+    let script = "exec >/out/f 2>&1; busybox grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; busybox id -G; \
+                  busybox cat /proc/sys/kernel/msgmax /proc/sys/net/core/somaxconn; \
+                  busybox grep -E ' (/dev/shm|/run|/proc/acpi) ' /proc/mounts; busybox head -c 1 /proc/kcore | busybox wc -c; \
+                  busybox stat -c '%F %t,%T' /dev/hole; busybox touch /x || echo READONLY; \
+                  busybox env | busybox grep ^DB; busybox cat /etc/hosts; echo > /cache/new; busybox cat /proc/1/comm";
+    let mut spec = task("inside", &[("db", "busybox sleep 1000"), ("web", script)]);
+    spec.containers[0].environment.insert("PASSWORD".into(), "x".into());
+    spec.containers[0].ports.push(PortMapping {
+        container: PortRange { first: 5432, count: 1, is_range: false },
+        host_port: 0,
+        protocol: Protocol::Tcp,
+    });
+    spec.containers[1].links.push("db:db-1".into());
+    spec.containers[1].mounts.push(MountPoint {
+        volume: "out".into(),
+        container_path: "/out".into(),
+        read_only: false,
+    });
+    spec.containers[1].docker = docker(
+        json!({"Volumes": {"/cache": {}}}),
+        json!({
+            "LogConfig": {"Type": "none"}, "CapAdd": ["NET_ADMIN"], "CapDrop": ["ALL"], "Init": true, "GroupAdd": ["audio", "4000"],
+            "SecurityOpt": ["no-new-privileges"], "Sysctls": {"kernel.msgmax": "4321", "net.core.somaxconn": "99"},
+            "ShmSize": 1048576, "Tmpfs": {"/run": "size=2m,exec,mode=700"}, "ReadonlyRootfs": true,
+            "Devices": [{"PathOnHost": "/dev/zero", "PathInContainer": "/dev/hole"}], "DeviceCgroupRules": ["c 1:7 r"],
+            "MaskedPaths": ["/proc/kcore"], "ExtraHosts": ["six:fd00::1"]
+        }),
+    );
+    let mut db = bench.plan(&spec, "db");
+    db.network = db_net.attachment([172, 17, 0, 2]);
+    launch(&bench, &db).await.unwrap();
+    let out = bench.path("out-inside");
+    std::fs::create_dir_all(&out).unwrap();
+    let mut web = bench.plan(&spec, "web");
+    web.network = web_net.attachment([172, 17, 0, 3]);
+    web.volumes.insert("out".into(), out.clone());
+    launch(&bench, &web).await.unwrap();
+    let ended = exit(&*bench.service, &web.id).await;
+    let seen = std::fs::read_to_string(out.join("f")).unwrap();
+    clean_up(&bench, &web.id).await;
+    bench.service.kill(&db.id).await.unwrap();
+    exit(&*bench.service, &db.id).await;
+    clean_up(&bench, &db.id).await;
+    assert_eq!(ended.exit.code, Some(0), "{seen}");
+    // Of busybox the shell, where the host has no init to put before it.
+    let has_init =
+        ["docker-init", "tini-static"].iter().any(|p| std::fs::exists(format!("/usr/bin/{p}")).unwrap());
+    let first = if has_init { "docker-init" } else { "sh" };
+    let names = format!("172.17.0.2\tdb-1 {} {}", db.id.short(), spec.docker_name("db"));
+    for line in [
+        "CapEff:\t0000000000001000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "0 10 63 4000",
+        "4321",
+        "99",
+        "character special file 1,5",
+        "READONLY",
+        "DB_1_PORT=tcp://172.17.0.2:5432",
+        "DB_1_PORT_5432_TCP_PROTO=tcp",
+        "DB_1_ENV_PASSWORD=x",
+        "fd00::1\tsix",
+        &names,
+        first,
+    ] {
+        assert!(seen.lines().any(|l| l == line), "{line:?} in\n{seen}");
+    }
+    let mount =
+        |path: &str| seen.lines().find(|l| l.contains(&format!(" {path} "))).unwrap_or_default().to_owned();
+    assert!(mount("/dev/shm").contains("size=1024k"), "{seen}");
+    let run = mount("/run");
+    assert!(run.contains("size=2048k") && run.contains("mode=700") && !run.contains("noexec"), "{seen}");
+    assert_eq!(mount("/proc/acpi"), "", "only what was asked for is hidden: {seen}");
+    assert!(seen.lines().any(|l| l == "0"), "/proc/kcore is hidden: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -393,6 +500,26 @@ async fn the_last_deletion_and_the_next_creation_do_not_meet() {
             clean_up(&bench, id).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_stays_open_and_its_output_is_logged() {
+    let bench = Bench::start();
+    let logger = bench.path("logger.sh");
+    let script = "#!/bin/sh\nexec 5>&-\n/bin/busybox cat <&3 > \"$(dirname \"$2\")/seen\"\n";
+    std::fs::write(&logger, script).unwrap();
+    std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Nobody types: whoever reads waits, where an empty standard input would end at once.
+    let script = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo TERMINAL $TERM; busybox timeout 1 busybox cat; [ $? = 143 ] && echo OPEN; exit 5";
+    let mut spec = task("terminal", &[("main", script)]);
+    spec.containers[0].docker = docker(json!({"Tty": true, "OpenStdin": true}), json!({}));
+    let plan = bench.plan(&spec, "main");
+    launch(&bench, &plan).await.unwrap();
+    let ended = exit(&*bench.service, &plan.id).await;
+    clean_up(&bench, &plan.id).await;
+    let seen = std::fs::read_to_string(plan.directory.join("seen")).unwrap();
+    assert_eq!(ended.exit.code, Some(5), "{seen}");
+    assert!(seen.starts_with("TERMINAL xterm\r\n") && seen.ends_with("OPEN\r\n"), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

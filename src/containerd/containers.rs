@@ -42,6 +42,8 @@ pub const LABEL_CONTAINER_NAME: &str = "com.amazonaws.ecs.container-name";
 pub const LABEL_STOP_SIGNAL: &str = "com.ecsd.stop-signal";
 /// Label: cgroup, as the OCI spec names it, for its counters.
 pub const LABEL_CGROUP: &str = "com.ecsd.cgroup";
+/// Label with the address in a network of its own, for those that are linked to it.
+pub const LABEL_ADDRESS: &str = "com.ecsd.address";
 
 /// The largest answer that is taken: a list of many containers carries all their specs.
 const LARGEST_ANSWER: usize = 64 << 20;

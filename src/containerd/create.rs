@@ -8,7 +8,7 @@
 
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{
-    ContainerService, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_STOP_SIGNAL, LABEL_TASK_ARN,
+    ContainerService, LABEL_ADDRESS, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_STOP_SIGNAL, LABEL_TASK_ARN,
 };
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
@@ -17,12 +17,15 @@ use crate::containerd::lookup::UnpackedImageInfo;
 use crate::containerd::rootfs::{self, CopyUp};
 use crate::containerd::runc_options::Options;
 use crate::containerd::signals;
+use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::mounts::{BindMount, GENERATED};
+use crate::containerd::spec::process::INIT_TARGET;
+use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
 use crate::model::{ContainerSpec, StopReason, Wall};
-use crate::ports::CreatePlan;
+use crate::ports::{CreatePlan, NetworkAttachment};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
 use containerd_client::services::v1::{
@@ -46,7 +49,7 @@ const BETWEEN_TRIES: [Duration; 3] =
 /// Signal where neither task definition nor image names one.
 const SIGTERM: u32 = 15;
 
-fn cannot_create(words: impl std::fmt::Display) -> StopReason {
+pub(super) fn cannot_create(words: impl std::fmt::Display) -> StopReason {
     StopReason::new("CannotCreateContainerError", words.to_string())
 }
 
@@ -85,6 +88,7 @@ struct Creation<'a> {
     image_name: &'a str,
     stop_signal: u32,
     volumes: Vec<Volume>,
+    links: Vec<LinkedContainer>,
 }
 
 impl ContainerService {
@@ -92,7 +96,8 @@ impl ContainerService {
         let unknown = || cannot_create(format!("the task has no container {:?}", plan.name));
         let container = plan.spec.container(&plan.name).ok_or_else(unknown)?;
         let creation = self.consider(plan, container).await?;
-        for warning in &creation.settings.warnings {
+        let short = shortfalls(&creation.settings, &self.host);
+        for warning in creation.settings.warnings.iter().map(String::as_str).chain(short) {
             tracing::warn!(container = %plan.spec.key(&plan.name), "{warning}");
         }
         let fills = creation.volumes.iter().any(|volume| volume.copy_up);
@@ -138,7 +143,8 @@ impl ContainerService {
             shared.extend(self.mounts_of(plan, &from.container, from.read_only).await?);
         }
         let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
-        Ok(Creation { plan, settings, image, image_name: &container.image, stop_signal, volumes })
+        let links = self.links_of(plan, container).await?;
+        Ok(Creation { plan, settings, image, image_name: &container.image, stop_signal, volumes, links })
     }
 
     /// What another container of the task has mounted, from its record.
@@ -162,7 +168,7 @@ impl ContainerService {
         for mount in spec.mounts().iter().flatten().filter(|m| m.typ().as_deref() == Some("bind")) {
             let (target, source) = (mount.destination().to_str(), mount.source().clone());
             let (Some(target), Some(source)) = (target, source) else { continue };
-            if GENERATED.contains(&target) {
+            if GENERATED.contains(&target) || matches!(target, INIT_TARGET | "/dev/shm") {
                 continue;
             }
             let words = ["shared", "rshared", "slave", "rslave", "private"];
@@ -201,8 +207,10 @@ impl ContainerService {
     /// Files and directories, on a thread that may block.
     async fn lay(&self, creation: &Creation<'_>) -> Result<Groundwork, StopReason> {
         let (plan, settings) = (creation.plan.clone(), creation.settings.clone());
-        let (volumes, logger) = (creation.volumes.clone(), self.options.logger_program.clone());
-        let work = tokio::task::spawn_blocking(move || groundwork::lay(&plan, &settings, &volumes, &logger));
+        let (volumes, links) = (creation.volumes.clone(), creation.links.clone());
+        let logger = self.options.logger_program.clone();
+        let work =
+            tokio::task::spawn_blocking(move || groundwork::lay(&plan, &settings, &volumes, &links, &logger));
         match work.await {
             Ok(done) => done.map_err(|error| cannot_create(with_causes(&error))),
             Err(_) => Err(cannot_create("the thread that writes its files did not come back")),
@@ -271,6 +279,7 @@ impl ContainerService {
             user: &user,
             binds: &binds,
             devices: &ground.devices,
+            links: &creation.links,
             host: &self.host,
             hostname: &ground.hostname,
         };
@@ -303,6 +312,7 @@ impl ContainerService {
         let request = CreateTaskRequest {
             container_id: plan.id.as_str().to_owned(),
             rootfs,
+            terminal: creation.settings.terminal(),
             stdout: output.clone(),
             stderr: output,
             ..CreateTaskRequest::default()
@@ -358,6 +368,9 @@ fn labels(creation: &Creation<'_>) -> HashMap<String, String> {
     labels.insert(LABEL_CONTAINER_NAME.to_owned(), plan.name.clone());
     labels.insert(LABEL_STOP_SIGNAL.to_owned(), creation.stop_signal.to_string());
     labels.insert(LABEL_CGROUP.to_owned(), plan.cgroup.clone());
+    if let NetworkAttachment::Namespace { ipv4: Some(address), .. } = &plan.network {
+        labels.insert(LABEL_ADDRESS.to_owned(), address.to_string());
+    }
     labels.retain(|key, value| {
         let fits = key.len() + value.len() <= LONGEST_LABEL;
         if !fits {

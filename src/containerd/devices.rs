@@ -34,11 +34,21 @@ pub fn requested(requests: &[DeviceRequest]) -> std::io::Result<Vec<HostDevice>>
     Ok(devices)
 }
 
-/// All devices of the host.
+/// All devices of the host, and those that are asked for under another path.
 ///
 /// # Errors
-/// /dev can't be read.
-pub fn all() -> std::io::Result<Vec<HostDevice>> {
+/// As for [`requested`]; /dev can't be read.
+pub fn all_and(requests: &[DeviceRequest]) -> std::io::Result<Vec<HostDevice>> {
+    let mut devices = all()?;
+    let elsewhere = requests.iter().filter(|request| request.host_path != request.container_path);
+    let elsewhere: Vec<DeviceRequest> =
+        elsewhere.map(|request| DeviceRequest { permissions: "rwm".to_owned(), ..request.clone() }).collect();
+    devices.extend(requested(&elsewhere)?);
+    Ok(devices)
+}
+
+/// All devices of the host.
+fn all() -> std::io::Result<Vec<HostDevice>> {
     let mut devices = Vec::new();
     let dev = Path::new("/dev");
     for entry in std::fs::read_dir(dev)?.flatten() {
@@ -111,5 +121,13 @@ mod tests {
         let all = all().unwrap();
         assert!(all.iter().any(|d| d.path == "/dev/null"));
         assert!(!all.iter().any(|d| d.path.starts_with("/dev/pts/")));
+        let more = all_and(&[
+            request("/dev/null"),
+            DeviceRequest { container_path: "/dev/null".into(), ..request("/dev/null") },
+        ]);
+        let more = more.unwrap();
+        assert_eq!(more.len(), all.len() + 1);
+        let mine = more.iter().find(|d| d.path == "/dev/mine").unwrap();
+        assert_eq!((mine.major, mine.minor, mine.permissions.as_str()), (1, 3, "rwm"));
     }
 }

@@ -5,6 +5,7 @@
 use crate::containerd::devices;
 use crate::containerd::docker_config::ContainerSettings;
 use crate::containerd::spec::files;
+use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::linux::HostDevice;
 use crate::containerd::volumes::Volume;
 use crate::model::LogDriver;
@@ -56,6 +57,7 @@ pub fn lay(
     plan: &CreatePlan,
     settings: &ContainerSettings,
     volumes: &[Volume],
+    links: &[LinkedContainer],
     logger: &Path,
 ) -> Result<Groundwork, GroundworkError> {
     let scratch = plan.directory.join("image");
@@ -67,9 +69,9 @@ pub fn lay(
             directory(source)?;
         }
     }
-    let hostname = generated_files(plan, settings)?;
+    let hostname = generated_files(plan, settings, links)?;
     let devices = match settings.privileged {
-        true => devices::all(),
+        true => devices::all_and(&settings.devices),
         false => devices::requested(&settings.devices),
     };
     Ok(Groundwork {
@@ -81,18 +83,25 @@ pub fn lay(
 }
 
 /// hosts, resolv.conf and hostname; answers the host name.
-fn generated_files(plan: &CreatePlan, settings: &ContainerSettings) -> Result<String, GroundworkError> {
+fn generated_files(
+    plan: &CreatePlan,
+    settings: &ContainerSettings,
+    links: &[LinkedContainer],
+) -> Result<String, GroundworkError> {
     let host_file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let of_host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let hosts_name = || of_host().unwrap_or_else(|| plan.id.short().to_owned());
     let (hostname, hosts, own_network) = match &plan.network {
         NetworkAttachment::Host => {
-            let of_host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-            let name = settings.hostname.clone().or_else(of_host);
-            let name = name.unwrap_or_else(|| plan.id.short().to_owned());
+            let name = settings.hostname.clone().unwrap_or_else(hosts_name);
             (name, files::hosts_of_host(&host_file("/etc/hosts"), settings), false)
         }
         NetworkAttachment::Namespace { ipv4, .. } => {
-            let name = settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned());
-            let hosts = files::hosts(&name, *ipv4, settings);
+            let name = match settings.namespaces.host_uts {
+                true => hosts_name(),
+                false => settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned()),
+            };
+            let hosts = files::hosts(&name, *ipv4, settings, links);
             (name, hosts, true)
         }
     };

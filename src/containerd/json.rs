@@ -149,7 +149,7 @@ impl<'a> Document<'a> {
         items.iter().map(|item| one(item).map_err(|expected| self.wrong(key, expected))).collect()
     }
 
-    /// A map of strings. `None` is `null`: empty the map.
+    /// A map of strings, in which `null` is the empty one. `None` is `null`: empty the map.
     ///
     /// # Errors
     /// Anything else.
@@ -158,10 +158,38 @@ impl<'a> Document<'a> {
         let wrong = || self.wrong(key, "an object whose values are strings");
         let fields = value.as_object().ok_or_else(wrong)?;
         let one = |(name, value): (&String, &Value)| {
-            let text = plain(value).filter(|_| !name.contains('\0')).ok_or_else(wrong)?;
+            let text = if value.is_null() { Some("") } else { plain(value) };
+            let text = text.filter(|_| !name.contains('\0')).ok_or_else(wrong)?;
             Ok((name.clone(), text.to_owned()))
         };
         fields.iter().map(one).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// As [`Document::each_text`], where `null` is not the empty array but nothing said.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn replaced<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<Vec<T>>, ValueError> {
+        self.value(key).map(|_| self.each_text(key, parse)).transpose()
+    }
+
+    /// The names of an object's members (Docker's sets are maps to empty objects), each of which
+    /// `parse` understands, or says what it wants; `null` is empty.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn each_key<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Vec<T>, ValueError> {
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let fields = value.as_object().ok_or_else(|| self.wrong(key, "an object"))?;
+        fields.keys().map(|name| parse(name).map_err(|expected| self.wrong(key, expected))).collect()
     }
 
     /// An object.

@@ -10,6 +10,7 @@ mod groups;
 pub mod image;
 pub mod images;
 mod json;
+mod linked;
 pub mod lookup;
 mod oom;
 mod process;

@@ -8,6 +8,7 @@ use crate::model::{ContainerSpec, StopReason, VolumeSource};
 use crate::ports::CreatePlan;
 use oci_spec::image::ImageConfiguration;
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// One directory that a container sees.
@@ -39,17 +40,18 @@ pub fn resolve(
             .collect::<Result<Vec<_>, _>>()?,
     };
     let taken = |volumes: &[Volume], target: &str| volumes.iter().any(|v| v.bind.target == target);
-    for bind in shared {
-        if !taken(&volumes, &bind.target) {
+    let tmpfs: HashSet<String> = settings.tmpfs.keys().filter_map(|path| clean(path)).collect();
+    // What the container mounts itself comes before what others share; of these the last counts.
+    for bind in shared.into_iter().rev() {
+        if !taken(&volumes, &bind.target) && !tmpfs.contains(&bind.target) {
             volumes.push(Volume { bind, copy_up: false });
         }
     }
     let of_image = image.config().as_ref().and_then(|c| c.volumes().clone()).unwrap_or_default();
-    for path in of_image {
+    for path in of_image.iter().chain(&settings.volumes) {
         // An image's own mistake doesn't keep it from running.
-        let Some(target) = clean(&path).filter(|target| target != "/") else { continue };
-        let tmpfs = settings.tmpfs.keys().any(|t| clean(t).as_ref() == Some(&target));
-        if !taken(&volumes, &target) && !tmpfs {
+        let Some(target) = clean(path).filter(|target| target != "/") else { continue };
+        if !taken(&volumes, &target) && !tmpfs.contains(&target) {
             let source = anonymous(&plan.directory, &target);
             let bind = BindMount { source, target, read_only: false, propagation: None };
             volumes.push(Volume { bind, copy_up: true });
@@ -68,6 +70,7 @@ fn of_bind(plan: &CreatePlan, bind: &crate::containerd::docker_config::Bind) -> 
     if !bind.source.starts_with('/') {
         let mut volume = named(plan, &bind.source, &bind.target, bind.read_only)?;
         volume.bind.propagation = bind.propagation.clone();
+        volume.copy_up &= !bind.no_copy;
         return Ok(volume);
     }
     let source = clean(&bind.source).ok_or_else(|| unusable(plan, &bind.source, &bind.target))?;

@@ -1,6 +1,6 @@
 //! What of the host the OCI spec depends on. Read once at start; the builder only looks at it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The layout of the cgroup file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,26 @@ pub enum CgroupVersion {
     V1,
     /// The unified hierarchy.
     V2,
+}
+
+/// What there is of AppArmor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppArmor {
+    /// The kernel has none, or it is off.
+    Absent,
+    /// It is on; Docker's profile is not loaded.
+    WithoutDefault,
+    /// It is on, and has Docker's profile.
+    WithDefault,
+}
+
+/// The policy's labels for containers; the level of each container takes the place of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SelinuxContexts {
+    /// Of processes, such as `system_u:system_r:container_t:s0`.
+    pub process: String,
+    /// Of files, such as `system_u:object_r:container_file_t:s0`.
+    pub file: String,
 }
 
 /// Facts of the host.
@@ -28,7 +48,19 @@ pub struct HostFacts {
     pub swap_limit: bool,
     /// CPUs, as numbered in /sys/devices/system/cpu, that show a thermal_throttle directory.
     pub throttle_cpus: Vec<u32>,
+    /// The kernel can filter system calls.
+    pub seccomp: bool,
+    /// AppArmor.
+    pub apparmor: AppArmor,
+    /// SELinux, where containers get labels.
+    pub selinux: Option<SelinuxContexts>,
+    /// A static program that runs another and reaps what it leaves behind.
+    pub init: Option<PathBuf>,
 }
+
+/// Where Docker's packages put their init, and where a static one may be else.
+const INIT_PROGRAMS: [&str; 4] =
+    ["/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/docker-init"];
 
 const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -53,6 +85,12 @@ impl HostFacts {
             nofile_hard,
             swap_limit: swap_limit(cgroups),
             throttle_cpus: throttle_cpus(),
+            seccomp: status.lines().any(|line| line.starts_with("Seccomp:")),
+            apparmor: apparmor(),
+            // Labels shut a container out of the host's directories until those are relabelled,
+            // which nothing here does.
+            selinux: None,
+            init: INIT_PROGRAMS.iter().map(PathBuf::from).find(|path| is_static(path)),
         }
     }
 
@@ -72,6 +110,10 @@ impl HostFacts {
             nofile_hard: 1 << 20,
             swap_limit: true,
             throttle_cpus: Vec::new(),
+            seccomp: true,
+            apparmor: AppArmor::Absent,
+            selinux: None,
+            init: None,
         }
     }
 }
@@ -88,6 +130,35 @@ fn swap_limit(cgroups: CgroupVersion) -> bool {
     }
 }
 
+fn apparmor() -> AppArmor {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let name = |line: &str| line.split(" (").next() == Some(super::confinement::DEFAULT_PROFILE);
+    match read("/sys/module/apparmor/parameters/enabled").starts_with('Y') {
+        false => AppArmor::Absent,
+        true if read("/sys/kernel/security/apparmor/profiles").lines().any(name) => AppArmor::WithDefault,
+        true => AppArmor::WithoutDefault,
+    }
+}
+
+/// A 64-bit ELF program that asks for no interpreter: it runs in any image.
+fn is_static(path: &Path) -> bool {
+    const INTERPRETER: u32 = 3;
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 4096), &mut start));
+    if read.is_err() || !start.starts_with(b"\x7fELF\x02\x01") {
+        return false;
+    }
+    let short = |at: usize| start.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes);
+    let (Some(size), Some(count)) = (short(54), short(56)) else { return false };
+    let kind = |index: u16| {
+        // The headers follow the file's own, which is 64 bytes long.
+        let at = 64 + usize::from(index) * usize::from(size);
+        start.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
+    };
+    count > 0 && (0..count).all(|index| kind(index).is_some_and(|kind| kind != INTERPRETER))
+}
+
 fn throttle_cpus() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else { return Vec::new() };
     let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("cpu")?.parse::<u32>().ok();
@@ -100,7 +171,8 @@ fn throttle_cpus() -> Vec<u32> {
     cpus
 }
 
-fn parse_release(release: &str) -> (u32, u32) {
+/// Major and minor number of a kernel version; what is missing is 0.
+pub(super) fn parse_release(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
@@ -128,6 +200,14 @@ mod tests {
         assert_eq!(parse_release(""), (0, 0));
         assert_eq!(parse_bounding("Name:\tx\nCapBnd:\t000001fffeffffff\n"), 0x1ff_feff_ffff);
         assert_eq!(parse_bounding("junk"), 0);
+    }
+
+    #[test]
+    fn a_static_program_is_told_from_others() {
+        assert!(is_static(Path::new("/bin/busybox")), "busybox-static");
+        for other in ["/bin/ls", "/etc/passwd", "/absent", "/"] {
+            assert!(!is_static(Path::new(other)), "{other}");
+        }
     }
 
     #[test]

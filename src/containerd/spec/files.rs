@@ -1,6 +1,7 @@
 //! The texts of /etc/hosts, /etc/resolv.conf and /etc/hostname in a container (spec task-engine
 //! 2.5). Pure: what the host's own files say is handed in.
 
+use super::links::{self, LinkedContainer};
 use crate::containerd::docker_config::ContainerSettings;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -9,7 +10,12 @@ use std::net::{IpAddr, Ipv4Addr};
 const PUBLIC_RESOLVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
 /// /etc/hosts of a container with a network of its own.
-pub fn hosts(hostname: &str, address: Option<Ipv4Addr>, settings: &ContainerSettings) -> String {
+pub fn hosts(
+    hostname: &str,
+    address: Option<Ipv4Addr>,
+    settings: &ContainerSettings,
+    linked: &[LinkedContainer],
+) -> String {
     let mut text = "127.0.0.1\tlocalhost\n\
                     ::1\tlocalhost ip6-localhost ip6-loopback\n\
                     fe00::\tip6-localnet\n\
@@ -18,6 +24,9 @@ pub fn hosts(hostname: &str, address: Option<Ipv4Addr>, settings: &ContainerSett
                     ff02::2\tip6-allrouters\n"
         .to_owned();
     extra_hosts(&mut text, settings);
+    for link in linked {
+        let _ = writeln!(text, "{}\t{}", link.ipv4, links::host_names(link));
+    }
     if let Some(address) = address {
         let name = match &settings.domainname {
             Some(domain) => format!("{hostname}.{domain} {hostname}"),
@@ -116,7 +125,7 @@ mod tests {
             domainname: Some("example.org".into()),
             ..ContainerSettings::default()
         };
-        let text = hosts("web", Some(Ipv4Addr::new(172, 17, 0, 2)), &settings);
+        let text = hosts("web", Some(Ipv4Addr::new(172, 17, 0, 2)), &settings, &[]);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
         assert!(text.ends_with("10.9.9.9\tdb\n172.17.0.2\tweb.example.org web\n"), "{text}");
         assert_eq!(hosts_of_host("127.0.0.1 me", &settings), "127.0.0.1 me\n10.9.9.9\tdb\n");

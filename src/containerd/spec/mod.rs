@@ -3,24 +3,34 @@
 //! task-engine 2). Called by `create.rs`; never reads a file, a clock or the environment.
 //!
 //! ```text
-//! plan, settings, image, user, binds, devices, host ── build ──> oci_spec::runtime::Spec
-//!   process.rs   args, env, cwd, rlimits      mounts.rs   Docker's defaults, ours, the user's
-//!   linux.rs     namespaces, cgroup, devices  seccomp.rs  Docker's filter for the capabilities
+//! plan, settings, image, user, binds, devices, links, host ── build ──> oci_spec::runtime::Spec
+//!   process.rs      args, env, cwd, rlimits      mounts.rs   Docker's defaults, ours, the user's
+//!   linux.rs        namespaces, devices, masks   seccomp.rs  Docker's filter for the capabilities
+//!   resources.rs    cgroup limits, device rules  seccomp_profile.rs  one of the task's own
+//!   sysctl.rs       kernel parameters            links.rs    what linked containers are told of
+//!   confinement.rs  AppArmor, SELinux            capabilities.rs
 //! ```
 
 pub mod capabilities;
+pub mod confinement;
 pub mod facts;
 pub mod files;
+pub mod links;
 pub mod linux;
 pub mod mounts;
 pub mod process;
+pub mod resources;
 pub mod seccomp;
+pub mod seccomp_profile;
 pub mod seccomp_table;
+pub mod shortfalls;
+pub mod sysctl;
 
 use crate::containerd::docker_config::ContainerSettings;
 use crate::containerd::user::ResolvedUser;
 use crate::ports::CreatePlan;
 use facts::HostFacts;
+use links::LinkedContainer;
 use linux::HostDevice;
 use mounts::BindMount;
 use oci_spec::OciSpecError;
@@ -47,7 +57,7 @@ pub enum SpecError {
     #[error("the working directory {0:?} is invalid, it needs to be an absolute path")]
     WorkingDirectory(String),
     /// A relative or impossible path.
-    #[error("{0:?} is no path to mount at: it needs to be absolute")]
+    #[error("{0:?} is no path to mount at: it needs to be absolute, and not the root")]
     MountPath(String),
     /// Docker's words.
     #[error("Duplicate mount point: {0}")]
@@ -55,6 +65,23 @@ pub enum SpecError {
     /// It would change the host.
     #[error("sysctl {0:?} not allowed in host network mode: it would change the host")]
     HostSysctl(String),
+    /// The IPC namespace is the host's.
+    #[error("sysctl {0:?} not allowed in host IPC mode: it would change the host")]
+    HostIpcSysctl(String),
+    /// It holds for the whole host.
+    #[error("sysctl {0:?} is not in a separate kernel namespace: it would change the host")]
+    UnknownSysctl(String),
+    /// Not one of mount(8)'s.
+    #[error("Invalid tmpfs option {option:?} of {path:?}")]
+    TmpfsOption {
+        /// Where it was to be mounted.
+        path: String,
+        /// What was asked.
+        option: String,
+    },
+    /// Docker's words.
+    #[error("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")]
+    NoSeccomp,
     /// A builder found a field missing: a bug.
     #[error("the OCI spec could not be put together")]
     Builder(#[from] OciSpecError),
@@ -75,6 +102,8 @@ pub struct SpecInput<'a> {
     pub binds: &'a [BindMount],
     /// Devices beyond the usual ones.
     pub devices: &'a [HostDevice],
+    /// Containers that it is linked to.
+    pub links: &'a [LinkedContainer],
     /// Facts of the host.
     pub host: &'a HostFacts,
     /// Its host name.
@@ -92,12 +121,19 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         .version(OCI_VERSION)
         .root(RootBuilder::default().path("rootfs").readonly(input.settings.read_only_rootfs).build()?)
         .process(process::process(input, &capabilities)?)
-        .hostname(input.hostname)
         .mounts(mounts::mounts(input)?)
         .annotations(HashMap::from([group]))
         .linux(linux::linux(input, &capabilities)?);
-    Ok(builder.build()?)
+    let mut spec = builder.build()?;
+    // Always set: the builder has a default of its own.
+    let own_name = !input.settings.namespaces.host_uts;
+    spec.set_hostname(own_name.then(|| input.hostname.to_owned()));
+    Ok(spec)
 }
 
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod goldens;
 #[cfg(test)]
 mod tests;

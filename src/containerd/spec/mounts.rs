@@ -1,6 +1,7 @@
 //! The `mounts` part of the spec: Docker's defaults, our generated files, the user's mounts. Pure.
 
-use super::{SpecError, SpecInput};
+use super::{SpecError, SpecInput, process};
+use crate::containerd::docker_config::IpcChoice;
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
@@ -38,12 +39,9 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         add(&bind.target, bind_mount(bind)?)?;
     }
     for (path, options) in &input.settings.tmpfs {
-        let target = clean(path).ok_or_else(|| SpecError::MountPath(path.clone()))?;
-        let options = tmpfs_options(options);
-        add(
-            &target,
-            mount(&target, "tmpfs", "tmpfs", &options.iter().map(String::as_str).collect::<Vec<_>>())?,
-        )?;
+        let target = clean(path).filter(|target| target != "/");
+        let target = target.ok_or_else(|| SpecError::MountPath(path.clone()))?;
+        add(&target, mount(&target, "tmpfs", "tmpfs", &tmpfs_options(path, options)?)?)?;
     }
     for target in GENERATED {
         if !own.iter().any(|(taken, _)| taken == target) {
@@ -65,6 +63,9 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         }
     }
     all.extend(own.into_iter().map(|(_, mount)| mount));
+    if let Some(program) = process::init(input) {
+        all.push(mount_path(process::INIT_TARGET, "bind", program, &["bind", "ro"])?);
+    }
     Ok(all)
 }
 
@@ -89,8 +90,7 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     } else {
         &["ro", "nosuid", "noexec", "nodev", "relatime"]
     };
-    let shm = format!("size={}", input.settings.shm_bytes);
-    Ok(vec![
+    let mut all = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount(
@@ -102,8 +102,16 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         mount("/sys", "sysfs", "sysfs", system)?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup)?,
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])?,
-    ])
+    ];
+    let size = format!("size={}", input.settings.shm_bytes);
+    match input.settings.namespaces.ipc {
+        IpcChoice::Own => {
+            all.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?);
+        }
+        IpcChoice::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
+        IpcChoice::OwnWithoutShm => {}
+    }
+    Ok(all)
 }
 
 fn bind_mount(bind: &BindMount) -> Result<Mount, SpecError> {
@@ -112,22 +120,64 @@ fn bind_mount(bind: &BindMount) -> Result<Mount, SpecError> {
     mount_path(&bind.target, "bind", &bind.source, &options)
 }
 
-/// Docker's base options, each given way to its opposite.
-fn tmpfs_options(asked: &str) -> Vec<String> {
-    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
-    for option in asked.split(',').map(str::trim).filter(|o| !o.is_empty()) {
-        let opposite = match option {
-            "exec" => "noexec",
-            "suid" => "nosuid",
-            "dev" => "nodev",
-            "rw" => "ro",
-            "ro" => "rw",
-            _ => "",
+/// Flags of mount(8): those of one number shut one another out, and the last one said counts.
+const FLAGS: [(&str, u8); 33] = [
+    ("ro", 0),
+    ("rw", 0),
+    ("suid", 1),
+    ("nosuid", 1),
+    ("dev", 2),
+    ("nodev", 2),
+    ("exec", 3),
+    ("noexec", 3),
+    ("sync", 4),
+    ("async", 4),
+    ("dirsync", 5),
+    ("remount", 6),
+    ("mand", 7),
+    ("nomand", 7),
+    ("atime", 8),
+    ("noatime", 8),
+    ("diratime", 9),
+    ("nodiratime", 9),
+    ("relatime", 10),
+    ("norelatime", 10),
+    ("strictatime", 11),
+    ("nostrictatime", 11),
+    ("bind", 12),
+    ("rbind", 12),
+    ("unbindable", 12),
+    ("runbindable", 12),
+    ("private", 12),
+    ("rprivate", 12),
+    ("shared", 12),
+    ("rshared", 12),
+    ("slave", 12),
+    ("rslave", 12),
+    ("defaults", u8::MAX),
+];
+/// Options of tmpfs(5) that carry a value.
+const TMPFS_VALUES: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
+/// Docker's base options, then the asked ones; of those that shut one another out the last counts.
+fn tmpfs_options<'a>(path: &str, asked: &'a str) -> Result<Vec<&'a str>, SpecError> {
+    let mut chosen: Vec<(&str, &str)> = Vec::new();
+    let asked = asked.split(',').map(str::trim).filter(|option| !option.is_empty());
+    for option in ["noexec", "nosuid", "nodev", "rprivate"].into_iter().chain(asked) {
+        let flag = FLAGS.iter().find(|(name, _)| *name == option);
+        // The first flag of a number stands for all of it.
+        let group = match (flag, option.split_once('=')) {
+            (Some((_, u8::MAX)), _) => continue,
+            (Some((_, number)), _) => FLAGS.iter().find(|(_, other)| other == number).map(|(name, _)| *name),
+            (None, Some((name, _))) => TMPFS_VALUES.into_iter().find(|known| *known == name),
+            (None, None) => None,
         };
-        options.retain(|have| have != opposite && have != option);
-        options.push(option.to_owned());
+        let wrong = || SpecError::TmpfsOption { path: path.to_owned(), option: option.to_owned() };
+        let group = group.ok_or_else(wrong)?;
+        chosen.retain(|(taken, _)| *taken != group);
+        chosen.push((group, option));
     }
-    options
+    Ok(chosen.into_iter().map(|(_, option)| option).collect())
 }
 
 fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount, SpecError> {
@@ -175,11 +225,18 @@ mod tests {
     }
 
     #[test]
-    fn options_of_tmpfs_give_way_to_their_opposite() {
+    fn options_of_tmpfs_give_way_to_later_ones() {
+        let options = |asked| tmpfs_options("/t", asked).unwrap();
         assert_eq!(
-            tmpfs_options("exec,size=1m,mode=1777"),
-            ["nosuid", "nodev", "exec", "size=1m", "mode=1777"]
+            options("exec,size=1m,mode=1777"),
+            ["nosuid", "nodev", "rprivate", "exec", "size=1m", "mode=1777"]
         );
-        assert_eq!(tmpfs_options(""), ["noexec", "nosuid", "nodev"]);
+        assert_eq!(options(""), ["noexec", "nosuid", "nodev", "rprivate"]);
+        assert_eq!(
+            options("defaults,size=1m,ro,rslave,size=2m,rw"),
+            ["noexec", "nosuid", "nodev", "rslave", "size=2m", "rw"]
+        );
+        let error = tmpfs_options("/t", "size=1m,huge").unwrap_err();
+        assert_eq!(error.to_string(), "Invalid tmpfs option \"huge\" of \"/t\"");
     }
 }

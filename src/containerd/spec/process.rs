@@ -1,19 +1,22 @@
 //! The `process` part of the spec: arguments, environment, directory, limits. Pure.
 
 use super::facts::HostFacts;
-use super::{SpecError, SpecInput, capabilities};
+use super::{SpecError, SpecInput, capabilities, confinement, links};
 use oci_spec::runtime::{
     Capability, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     ProcessBuilder, UserBuilder,
 };
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Open files where the task definition sets no limit: what the hosts that ECS users come from
 /// give (spec containerd-and-crates 4), and never containerd's own "infinity", with which programs
 /// that loop over all descriptors take minutes to start.
 const DEFAULT_NOFILE: u64 = 65_536;
+
+/// Where a container sees the program of [`init`], as with Docker.
+pub const INIT_TARGET: &str = "/sbin/docker-init";
 
 /// Puts the process together.
 ///
@@ -27,8 +30,8 @@ pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process,
     }
     let set: HashSet<Capability> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let none = HashSet::new;
-    let process = ProcessBuilder::default()
-        .terminal(false)
+    let mut process = ProcessBuilder::default()
+        .terminal(input.settings.terminal())
         .user(UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups).build()?)
         .args(arguments(input)?)
         .env(environment(input))
@@ -44,9 +47,21 @@ pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process,
         )
         .rlimits(rlimits(input)?)
         .no_new_privileges(input.settings.no_new_privileges)
-        .oom_score_adj(input.settings.oom_score_adj)
-        .build()?;
-    Ok(process)
+        .oom_score_adj(input.settings.oom_score_adj);
+    if let Some(profile) = confinement::apparmor(input) {
+        process = process.apparmor_profile(profile);
+    }
+    if let Some(labels) = confinement::selinux(input) {
+        process = process.selinux_label(labels.process);
+    }
+    Ok(process.build()?)
+}
+
+/// The program of ours that is to be PID 1, where one was asked for and the host has one. Among
+/// the host's processes there is no PID 1 to be.
+pub fn init<'a>(input: &SpecInput<'a>) -> Option<&'a Path> {
+    let wanted = input.settings.init && !input.settings.namespaces.host_pid;
+    input.host.init.as_deref().filter(|_| wanted)
 }
 
 /// Entry point and command: an entry point of the task definition drops the image's command.
@@ -64,14 +79,18 @@ fn arguments(input: &SpecInput<'_>) -> Result<Vec<String>, SpecError> {
     if arguments.is_empty() {
         return Err(SpecError::NoCommand);
     }
-    match arguments.iter().any(|argument| argument.contains('\0')) {
-        true => Err(SpecError::NulByte("command")),
-        false => Ok(arguments),
+    if arguments.iter().any(|argument| argument.contains('\0')) {
+        return Err(SpecError::NulByte("command"));
     }
+    if init(input).is_some() {
+        arguments.splice(..0, [INIT_TARGET, "--"].map(str::to_owned));
+    }
+    Ok(arguments)
 }
 
-/// Docker's defaults, then the image's, the agent's and the task definition's; the last wins and
-/// keeps the place of the first. HOME is set by the OCI runtime, from the user's passwd entry.
+/// Docker's defaults, then what links tell, the image's, the agent's and the task definition's; the
+/// last wins and keeps the place of the first. A variable that the task definition names without a
+/// value is not set, not even by the image. HOME is set by the OCI runtime, from the user's passwd entry.
 fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
@@ -86,6 +105,14 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     };
     set("PATH", PATH);
     set("HOSTNAME", input.hostname);
+    if input.settings.terminal() {
+        set("TERM", "xterm");
+    }
+    for link in input.links {
+        for (name, value) in links::environment(&input.plan.spec.docker_name(&input.plan.name), link) {
+            set(&name, &value);
+        }
+    }
     for line in input.image.config().iter().filter_map(|c| c.env().as_ref()).flatten() {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         set(name, value);
@@ -97,7 +124,8 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
         let value = values.get(&name).map_or("", String::as_str);
         format!("{name}={value}")
     };
-    order.into_iter().map(line).collect()
+    let wanted = |name: &String| !input.settings.unset_environment.contains(name);
+    order.into_iter().filter(wanted).map(line).collect()
 }
 
 fn directory(input: &SpecInput<'_>) -> Result<PathBuf, SpecError> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn container(config: Value, host: Value) -> ContainerSpec {
+pub(super) fn container(config: Value, host: Value) -> ContainerSpec {
     ContainerSpec {
         image: "busybox".into(),
         environment: BTreeMap::from([
@@ -76,6 +76,7 @@ fn built(
             },
         ],
         devices: &[],
+        links: &[],
         host,
         hostname: "hostname",
     };

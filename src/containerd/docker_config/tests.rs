@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::DockerConfig;
+use crate::model::{DockerConfig, LogDriver};
 use serde_json::json;
 
 /// A container with nothing but a name.
@@ -41,10 +41,8 @@ fn scalars_win_arrays_replace_maps_merge_null_resets() {
     let merged = merge(&ContainerSpec { docker, ..container }).unwrap();
     assert_eq!(merged.resources.memory_bytes, Some(128 << 20));
     assert_eq!(merged.resources.cpu_shares, Some(512));
-    assert_eq!(
-        merged.environment,
-        BTreeMap::from([("B".into(), "2".into()), ("EMPTY".into(), String::new())])
-    );
+    assert_eq!(merged.environment, BTreeMap::from([("B".into(), "2".into())]));
+    assert_eq!(merged.unset_environment, ["EMPTY"]);
     assert_eq!(merged.labels, BTreeMap::from([("x".into(), "y".into())]));
     assert_eq!(merged.binds, Some(Vec::new()));
     assert_eq!(merged.user, None);
@@ -114,6 +112,6 @@ fn what_cannot_be_used_is_named() {
 #[test]
 fn what_is_not_done_is_said() {
     let merged =
-        with(json!({"Tty": true}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
-    assert_eq!(merged.warnings.len(), 3, "{:?}", merged.warnings);
+        with(json!({"Shell": ["x"]}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
+    assert_eq!(merged.warnings.len(), 2, "{:?}", merged.warnings);
 }

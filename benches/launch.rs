@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 use support::containerd::TempDir;
 use support::host::{BUSYBOX, Host, PATIENCE, busybox_config, busybox_files, on_own_network, run};
 
-const AT_ONCE: usize = 20;
+/// How many tasks are launched at once, one table row each.
+const AT_ONCE: [usize; 3] = [1, 20, 50];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -46,49 +47,45 @@ async fn bench(rounds: usize) {
         }))
         .unwrap();
     let idle = memory(host.agent_pid());
-    let mut one = Times::default();
-    let mut twenty = Times::default();
-    let mut loaded = Vec::new();
-    // The first of each kind warms caches that all later ones find warm.
-    for round in 0..=rounds {
-        let warm = round > 0;
-        one.add(
-            warm,
-            ecsd(&host, &definition, 1, &mut None).await,
-            ctr(&host, 1),
-            docker.as_ref().map(|d| d.launch(1)),
-        );
-    }
-    for round in 0..=rounds {
-        let warm = round > 0;
-        let mut resident = Some(&mut loaded);
-        twenty.add(
-            warm,
-            ecsd(&host, &definition, AT_ONCE, &mut resident).await,
-            ctr(&host, AT_ONCE),
-            docker.as_ref().map(|d| d.launch(AT_ONCE)),
-        );
+    let mut measured: Vec<Measured> = Vec::new();
+    for count in AT_ONCE {
+        let (mut times, mut loaded) = (Times::default(), Vec::new());
+        // The first of each kind warms caches that all later ones find warm.
+        for round in 0..=rounds {
+            times.add(
+                round > 0,
+                ecsd(&host, &definition, count, &mut loaded).await,
+                ctr(&host, count),
+                docker.as_ref().map(|d| d.launch(count)),
+            );
+        }
+        measured.push((count, times, loaded));
     }
     println!(
         "| what (median of {rounds}; min to max) | ecsd | ctr run -d | docker run -d | ecsd/docker | ecsd/ctr |"
     );
     println!("|---|---|---|---|---|---|");
-    one.print("1 task, image cached, bridge, one port: payload written -> RUNNING received");
-    twenty.print(&format!("{AT_ONCE} at once, the last RUNNING"));
+    for (count, times, _) in &mut measured {
+        times.print(&format!("{count} at once, image cached, bridge, one port: payload -> the last RUNNING"));
+    }
     println!();
     println!("| agent memory, MiB resident (anonymous) | |");
     println!("|---|---|");
     println!("| idle | {} |", show(idle));
-    loaded.sort_unstable();
-    if let Some(most) = loaded.last() {
-        println!("| with {AT_ONCE} tasks, the most of all rounds | {} |", show(*most));
+    for (count, _, loaded) in &measured {
+        let most = loaded.iter().max().copied().unwrap_or_default();
+        println!("| with {count} tasks, the most of all rounds | {} |", show(most));
     }
-    println!("| after {} tasks | {} |", (rounds + 1) * (AT_ONCE + 1), show(memory(host.agent_pid())));
+    let launched = (rounds + 1) * AT_ONCE.iter().sum::<usize>();
+    println!("| after {launched} tasks | {} |", show(memory(host.agent_pid())));
     println!();
     let log = host.agent_log();
     println!("Where one launch goes (the agent's own phases, median of the single ones, ms):");
     phases(&log, rounds + 1);
 }
+
+/// One number of tasks at once: how long it took, and the agent's memory in each round.
+type Measured = (usize, Times, Vec<(u64, u64)>);
 
 /// One table row in the making: seconds of ecsd, ctr and docker.
 #[derive(Default)]
@@ -136,12 +133,7 @@ fn span(times: &[f64]) -> String {
 }
 
 /// Launches `count` tasks at once and answers when the last RUNNING was received.
-async fn ecsd(
-    host: &Host,
-    definition: &str,
-    count: usize,
-    resident: &mut Option<&mut Vec<(u64, u64)>>,
-) -> Duration {
+async fn ecsd(host: &Host, definition: &str, count: usize, resident: &mut Vec<(u64, u64)>) -> Duration {
     let mut changes = host.control.subscribe();
     let begun = Instant::now();
     let mut waiting: Vec<String> =
@@ -157,9 +149,7 @@ async fn ecsd(
         }
     }
     let took = begun.elapsed();
-    if let Some(resident) = resident {
-        resident.push(memory(host.agent_pid()));
-    }
+    resident.push(memory(host.agent_pid()));
     for arn in &all {
         host.control.stop_task(arn, "measured").unwrap();
     }

@@ -5,10 +5,11 @@
 //! finds already made as its own (ids are derived, never random), and every call that removes
 //! something takes "not there" as success.
 
+pub use crate::core::event::ContainerExit;
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    Attachment, ContainerAddress, ContainerId, ContainerKey, ExitRecord, ImageDigest, MacAddress,
-    ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, ImageDigest, MacAddress, ResolvedImage,
+    StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -36,6 +37,9 @@ pub trait Containers: Send + Sync {
     fn create<'a>(&'a self, plan: &'a CreatePlan) -> BoxFuture<'a, Result<Wall, StopReason>>;
     /// Starts the process; answers when that was. A process already started is fine.
     fn start<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>>;
+    /// Gives back the ended process and starts another of the same container, on its snapshot; answers
+    /// when that was. One that runs is left alone.
+    fn restart<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>>;
     /// Resolves when the process ended; survives reconnects. `None` where there is no process.
     fn wait<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Option<ContainerExit>>;
     /// Sends the stop signal of the image (SIGTERM where it names none).
@@ -50,15 +54,6 @@ pub trait Containers: Send + Sync {
     fn list(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, Observed>, StopReason>>;
     /// Resolves when events may have been lost (the runtime went away and is back): list again.
     fn relist_due(&self) -> BoxFuture<'_, ()>;
-}
-
-/// How a process ended, as the runtime saw it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ContainerExit {
-    /// Code and time.
-    pub exit: ExitRecord,
-    /// The kernel killed it for memory.
-    pub oom_killed: bool,
 }
 
 /// All that making a container needs.

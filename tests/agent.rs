@@ -25,6 +25,8 @@ mod inside;
 mod network;
 #[path = "agent/registration.rs"]
 mod registration;
+#[path = "agent/restart.rs"]
+mod restart;
 #[path = "agent/scripted.rs"]
 mod scripted;
 #[path = "agent/secrets.rs"]

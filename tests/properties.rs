@@ -1,32 +1,44 @@
 //! The core's invariants, over random events in a small simulated world: lost, repeated and late
-//! answers, failures, processes that ignore signals, and a crash at any step.
+//! answers, exits told late or twice, stale listings, failures, processes that ignore signals, restarts,
+//! and a crash at any step.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod simulation;
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use simulation::shapes::{SHAPES, TASKS};
 use simulation::{Op, World};
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (0u8..6, 0u8..8).prop_map(|(task, shape)| Op::Run { task, shape }),
-        2 => (0u8..6).prop_map(Op::Stop),
-        14 => any::<u8>().prop_map(Op::Answer),
+        3 => (0..TASKS, 0..SHAPES).prop_map(|(task, shape)| Op::Run { task, shape }),
+        2 => (0..TASKS).prop_map(Op::Stop),
+        16 => any::<u8>().prop_map(Op::Answer),
         2 => any::<u8>().prop_map(Op::AnswerLost),
         2 => any::<u8>().prop_map(Op::AnswerTwice),
         2 => any::<u8>().prop_map(Op::Fail),
         4 => (any::<u8>(), 0i32..3).prop_map(|(container, code)| Op::Exit { container, code }),
-        1 => any::<u8>().prop_map(Op::ExitUnseen),
+        1 => (any::<u8>(), 0i32..3).prop_map(|(container, code)| Op::ExitUnseen { container, code }),
+        1 => any::<u8>().prop_map(Op::ExitTold),
         4 => (0u32..40_000).prop_map(Op::Pass),
         1 => Just(Op::PassHours),
         2 => Just(Op::Reconcile),
-        1 => any::<u8>().prop_map(Op::Crash),
+        1 => Just(Op::Look),
+        1 => any::<bool>().prop_map(|stale| Op::Listed { stale }),
+        1 => Just(Op::CleanImages),
+        1 => (any::<u8>(), 0u8..40).prop_map(|(bits, away)| Op::Crash { bits, away }),
     ]
 }
 
+fn cases(cases: u32) -> ProptestConfig {
+    let found = FileFailurePersistence::Direct("tests/properties.proptest-regressions");
+    ProptestConfig { cases, failure_persistence: Some(Box::new(found)), ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(cases(500))]
 
     /// Whatever happens, every step keeps the invariants; and once events get through again, every
     /// task ends, is reported so, and leaves nothing.
@@ -41,7 +53,7 @@ proptest! {
 
     /// A stop that is known before a process was started wins: nothing is started any more.
     #[test]
-    fn a_stop_before_the_start_wins(steps in 0usize..12, shape in 0u8..8) {
+    fn a_stop_before_the_start_wins(steps in 0usize..12, shape in 0..SHAPES) {
         let mut world = World::new();
         world.apply(Op::Run { task: 0, shape });
         for step in 0..steps {

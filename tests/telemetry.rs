@@ -30,7 +30,7 @@ fn assert_close(what: &str, told: f64, counted: f64) {
 fn target(arn: &str, name: &str) -> Target {
     let arn = TaskArn::parse(arn).unwrap();
     let spec = TaskSpec { ..TaskSpec::empty(arn.clone()) };
-    Target { key: spec.key(name), id: ContainerId::derive(&arn, name), spec: Arc::new(spec) }
+    Target { key: spec.key(name), id: ContainerId::derive(&arn, name), spec: Arc::new(spec), restarts: None }
 }
 
 /// Processor time of a container in nanoseconds, as its kernel tells it.

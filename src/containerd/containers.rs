@@ -3,6 +3,7 @@
 //! ```text
 //! create ── create.rs ──> Snapshots.Prepare, Containers.Create, Tasks.Create     (3 calls)
 //! start, wait, signal, kill, release ── process.rs ──> Tasks.*
+//! restart ── restart.rs ──> Tasks.Delete, Tasks.Create, Tasks.Start
 //! remove, list ── here;  relist_due ── events.rs
 //! ```
 //! Snapshot, record and process all have the container's id for key, which is derived from task
@@ -19,7 +20,7 @@ use crate::containerd::lookup::ImageLookup;
 use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
-use crate::model::{ContainerId, ContainerKey, StopReason, TaskArn, Wall};
+use crate::model::{ContainerId, ContainerKey, ExitRecord, StopReason, TaskArn, Wall};
 use crate::ports::{ContainerExit, Containers, CreatePlan};
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::snapshots::RemoveSnapshotRequest;
@@ -44,6 +45,9 @@ pub const LABEL_STOP_SIGNAL: &str = "com.ecsd.stop-signal";
 pub const LABEL_CGROUP: &str = "com.ecsd.cgroup";
 /// Label with the address in a network of its own, for those that are linked to it.
 pub const LABEL_ADDRESS: &str = "com.ecsd.address";
+
+/// Label: where its output goes, as the shim is told, so that its next process writes there too.
+pub const LABEL_OUTPUT: &str = "com.ecsd.output";
 
 /// The largest answer that is taken: a list of many containers carries all their specs.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -153,8 +157,13 @@ impl ContainerService {
                 // its shim may be gone, but not what an event told of its end.
                 None => match self.process(&id).await {
                     Ok(Some(process)) => observed(&process),
-                    _ => self.events.exit(&id).map_or(Observed::Created, Observed::Exited),
+                    _ => self.events.exit(&id).map_or(Seen::Made, Seen::Ended),
                 },
+            };
+            let seen = match seen {
+                Seen::Made => Observed::Created,
+                Seen::Runs => Observed::Running,
+                Seen::Ended(exit) => Observed::Exited(self.judge(&id, exit).await),
             };
             found.insert(key, seen);
         }
@@ -162,15 +171,22 @@ impl ContainerService {
     }
 }
 
+/// What is seen of a container, before it is asked why it ended.
+enum Seen {
+    Made,
+    Runs,
+    Ended(ExitRecord),
+}
+
 /// What a process of containerd's list is to the engine.
-fn observed(process: &Process) -> Observed {
+fn observed(process: &Process) -> Seen {
     match Status::try_from(process.status) {
-        Ok(Status::Created) => Observed::Created,
+        Ok(Status::Created) => Seen::Made,
         Ok(Status::Stopped) => {
-            Observed::Exited(super::events::exit_record(process.exit_status, process.exited_at.as_ref()))
+            Seen::Ended(super::events::exit_record(process.exit_status, process.exited_at.as_ref()))
         }
         // Unknown is a shim that didn't answer: no evidence of an end.
-        _ => Observed::Running,
+        _ => Seen::Runs,
     }
 }
 
@@ -181,6 +197,10 @@ impl Containers for ContainerService {
 
     fn start<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>> {
         Box::pin(self.start_process(id))
+    }
+
+    fn restart<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Wall, StopReason>> {
+        Box::pin(self.restart_process(id))
     }
 
     fn wait<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Option<ContainerExit>> {

@@ -8,7 +8,8 @@
 
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{
-    ContainerService, LABEL_ADDRESS, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_STOP_SIGNAL, LABEL_TASK_ARN,
+    ContainerService, LABEL_ADDRESS, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_OUTPUT, LABEL_STOP_SIGNAL,
+    LABEL_TASK_ARN,
 };
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
@@ -24,7 +25,7 @@ use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
-use crate::model::{ContainerSpec, StopReason, Wall};
+use crate::model::{ContainerId, ContainerSpec, StopReason, TaskId, Wall};
 use crate::ports::{CreatePlan, NetworkAttachment};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
@@ -291,7 +292,7 @@ impl ContainerService {
         };
         Ok(Container {
             id: plan.id.as_str().to_owned(),
-            labels: labels(creation),
+            labels: labels(creation, &ground.output),
             image: creation.image_name.to_owned(),
             runtime: Some(Runtime { name: self.options.runtime.clone(), options: Some(to_any(&options)) }),
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value }),
@@ -317,8 +318,18 @@ impl ContainerService {
             stderr: output,
             ..CreateTaskRequest::default()
         };
-        let _guard = self.groups.creating(&task).await;
-        self.events.forget(&plan.id);
+        self.make_process(&task, &plan.id, request).await
+    }
+
+    /// The process of a container that is recorded, made but not started.
+    pub(super) async fn make_process(
+        &self,
+        task: &TaskId,
+        id: &ContainerId,
+        request: CreateTaskRequest,
+    ) -> Result<(), StopReason> {
+        let _guard = self.groups.creating(task).await;
+        self.events.forget(id);
         // What an earlier life of the agent had asked for is still being taken down by containerd,
         // under the same id: for a moment its directory comes and goes below the new process.
         let mut pauses = BETWEEN_TRIES.iter();
@@ -328,7 +339,7 @@ impl ContainerService {
                 Err(status) => status,
             };
             let exists = status.code() == Code::AlreadyExists;
-            if exists && matches!(self.process(&plan.id).await, Ok(Some(_))) {
+            if exists && matches!(self.process(id).await, Ok(Some(_))) {
                 break;
             }
             match pauses.next().filter(|_| !refused_by_runtime(&status)) {
@@ -336,7 +347,7 @@ impl ContainerService {
                 None => return Err(not_created(&status)),
             }
         }
-        self.groups.settle(&task, &plan.id);
+        self.groups.settle(task, id);
         Ok(())
     }
 }
@@ -357,7 +368,7 @@ fn not_created(status: &tonic::Status) -> StopReason {
 }
 
 /// Labels of image, task definition, agent, and our own, the later winning.
-fn labels(creation: &Creation<'_>) -> HashMap<String, String> {
+fn labels(creation: &Creation<'_>, output: &str) -> HashMap<String, String> {
     let plan = creation.plan;
     let config = creation.image.config.config();
     let mut labels: HashMap<String, String> =
@@ -368,6 +379,7 @@ fn labels(creation: &Creation<'_>) -> HashMap<String, String> {
     labels.insert(LABEL_CONTAINER_NAME.to_owned(), plan.name.clone());
     labels.insert(LABEL_STOP_SIGNAL.to_owned(), creation.stop_signal.to_string());
     labels.insert(LABEL_CGROUP.to_owned(), plan.cgroup.clone());
+    labels.insert(LABEL_OUTPUT.to_owned(), output.to_owned());
     if let NetworkAttachment::Namespace { ipv4: Some(address), .. } = &plan.network {
         labels.insert(LABEL_ADDRESS.to_owned(), address.to_string());
     }

@@ -161,6 +161,11 @@ impl EventHub {
         }
     }
 
+    /// The cgroup told of a kill that no event has told.
+    pub fn note_oom(&self, id: &ContainerId) {
+        keep(&mut self.seen().oom, id.as_str().to_owned());
+    }
+
     /// The kernel killed something of this container for memory.
     pub fn oom(&self, id: &ContainerId) -> bool {
         self.seen().oom.iter().any(|seen| seen == id.as_str())

@@ -14,6 +14,7 @@ mod linked;
 pub mod lookup;
 mod oom;
 mod process;
+mod restart;
 mod rootfs;
 pub mod runc_options;
 mod signals;

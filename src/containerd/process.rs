@@ -74,12 +74,16 @@ impl ContainerService {
     }
 
     /// Adds whether memory was the reason: by the event, or by the cgroup's own counter.
-    async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
+    pub(super) async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
         let failed = exit.code != Some(0);
         let by_event = failed && self.events.oom(id);
         // Under systemd kills are counted for the whole task: each exit takes its own out.
         let is_asked = self.options.systemd_cgroup || (failed && !by_event);
         let counted = is_asked && self.counted_oom(id).await;
+        if counted && !by_event {
+            // Whoever else looks at this exit gets the same answer.
+            self.events.note_oom(id);
+        }
         ContainerExit { exit, oom_killed: failed && (by_event || counted) }
     }
 

@@ -85,7 +85,7 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "full-sync", Always),
     (P2, "env-files.s3", NotBuilt),
     (P2, "network.container-port-range", Always),
-    (P2, "container-restart-policy", NotBuilt),
+    (P2, "container-restart-policy", Always),
     (P1, "privileged-container", If(|has| has.privileged)),
     // Placement of old task definitions keys on these; the Docker documents of a task are understood
     // in all of them.

@@ -84,7 +84,11 @@ fn what_can_not_run_is_refused_with_its_name() {
         ("", r#","secrets":[{"name":"S"}]"#, "secret"),
         ("", r#","environmentFiles":[{}]"#, "environment file"),
         ("", r#","environment":{"A=B":""}"#, "environment"),
-        ("", r#","restartPolicy":{"enabled":true}"#, "restart policy"),
+        (
+            "",
+            r#","restartPolicy":{"enabled":true,"restartAttemptPeriod":-1}"#,
+            "restartPolicy: restartAttemptPeriod is -1",
+        ),
         ("", r#","portMappings":[{"containerPort":0}]"#, "containerPort is 0"),
         ("", r#","portMappings":[{"containerPort":70000}]"#, "70000"),
         ("", r#","portMappings":[{"containerPort":1,"hostPort":-1}]"#, "hostPort is -1"),
@@ -103,6 +107,23 @@ fn what_can_not_run_is_refused_with_its_name() {
     assert!(convert(&twice).unwrap_err().to_string().contains("two containers"));
     twice.containers[1].name = "../../etc".into();
     assert!(convert(&twice).unwrap_err().to_string().contains("container name"));
+}
+
+#[test]
+fn a_restart_policy_counts_where_it_is_on() {
+    for (policy, expected) in [
+        (r#"{"enabled":false,"ignoredExitCodes":[1],"restartAttemptPeriod":60}"#, None),
+        (r#"{"enabled":true}"#, Some((vec![], 300))),
+        (
+            r#"{"enabled":true,"ignoredExitCodes":[143,0,99999999999],"restartAttemptPeriod":60}"#,
+            Some((vec![0, 143], 60)),
+        ),
+    ] {
+        let converted = convert(&task("", &format!(r#","restartPolicy":{policy}"#))).unwrap();
+        let restart = converted.spec.containers[0].restart.clone();
+        let found = restart.map(|r| (r.ignored_exit_codes.into_iter().collect(), r.attempt_period.as_secs()));
+        assert_eq!(found, expected, "{policy}");
+    }
 }
 
 /// Attachments, interfaces, accelerators and proxies: what is malformed is told as such, what is well

@@ -1,10 +1,10 @@
 //! One container: what is under way for it, and what its events mean.
 
 use crate::core::Timeouts;
-use crate::core::event::{EffectId, Outcome, PullFailure};
+use crate::core::event::{ContainerExit, EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::Task;
-use crate::model::{ContainerStatus, DesiredStatus, ExitRecord, Mono, Now, StopReason};
+use crate::model::{ContainerStatus, DesiredStatus, Mono, Now, StopReason};
 use std::time::Duration;
 
 /// What is under way for a container. Not stored: after a crash everything is asked for again, and
@@ -25,6 +25,8 @@ pub(super) struct Run {
     pub retry_at: Option<Mono>,
     /// Since when it is known to run (dependents wait no longer than its start timeout).
     pub running_since: Option<Mono>,
+    /// Which of its restarts the newest effect is for.
+    pub restart: u32,
 }
 
 /// An effect under way.
@@ -44,6 +46,7 @@ pub(super) enum Operation {
     Pull,
     Create,
     Start,
+    Restart,
     Signal,
     Kill,
     Release,
@@ -58,7 +61,7 @@ impl Operation {
             Self::Resolve => timeouts.resolve,
             Self::Pull => timeouts.pull,
             Self::Create => timeouts.create,
-            Self::Start => timeouts.start,
+            Self::Start | Self::Restart => timeouts.start,
             Self::Release | Self::Prepare => Duration::from_secs(60),
             Self::Signal | Self::Kill => Duration::from_secs(30),
             Self::Remove => Duration::from_secs(300),
@@ -73,7 +76,7 @@ impl Operation {
             Self::Resolve => Outcome::Resolved(Err(pull(reason))),
             Self::Pull => Outcome::Pulled(Err(pull(reason))),
             Self::Create => Outcome::Created(Err(reason)),
-            Self::Start => Outcome::Started(Err(reason)),
+            Self::Start | Self::Restart => Outcome::Started(Err(reason)),
             Self::Signal | Self::Kill => Outcome::Signalled(Err(reason)),
             Self::Release => Outcome::Released(Err(reason)),
             Self::Prepare => Outcome::TaskPrepared(Err(reason)),
@@ -87,7 +90,7 @@ impl Operation {
             Self::Resolve => "manifest_pulled",
             Self::Pull => "pulled",
             Self::Create | Self::Prepare => "created",
-            Self::Start => "started",
+            Self::Start | Self::Restart => "started",
             Self::Signal | Self::Kill => "stopped",
             Self::Release | Self::Remove => "removed",
         }
@@ -133,15 +136,19 @@ impl Run {
 }
 
 impl Task {
-    /// The process of a container has ended.
-    pub(super) fn container_exited(&mut self, name: &str, exit: ExitRecord, oom_killed: bool, now: Now) {
+    /// The process of a container has ended: so has the container, unless it is restarted.
+    pub(super) fn container_exited(&mut self, name: &str, end: ContainerExit, now: Now) {
+        if self.restarts_after(name, &end.exit, now) {
+            return;
+        }
         let Some(container) = self.progress.containers.get_mut(name) else { return };
         if container.known == ContainerStatus::Stopped {
             return;
         }
-        container.exit = Some(exit);
-        let error =
-            oom_killed.then(|| StopReason::new("OutOfMemoryError", "Container killed due to memory usage"));
+        container.exit = Some(end.exit);
+        let error = end
+            .oom_killed
+            .then(|| StopReason::new("OutOfMemoryError", "Container killed due to memory usage"));
         self.container_stopped(name, error, now);
     }
 

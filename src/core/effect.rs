@@ -64,6 +64,14 @@ pub enum Action {
         /// Its task.
         arn: TaskArn,
     },
+    /// The process has ended: give it back, and start another of the same container, in its network,
+    /// on its files. From then on watch for its end. Safe to repeat: one that runs is left alone.
+    Restart {
+        /// Which container.
+        container: ContainerKey,
+        /// Its task.
+        arn: TaskArn,
+    },
     /// Send the container's stop signal.
     Signal {
         /// Which container.
@@ -122,6 +130,7 @@ impl Action {
             Self::PrepareTask { .. } => Operation::Prepare,
             Self::Create { .. } => Operation::Create,
             Self::Start { .. } => Operation::Start,
+            Self::Restart { .. } => Operation::Restart,
             Self::Signal { .. } => Operation::Signal,
             Self::Kill { .. } => Operation::Kill,
             Self::Release { .. } => Operation::Release,
@@ -135,7 +144,9 @@ impl Action {
     pub fn class(&self) -> EffectClass {
         match self {
             Self::Resolve { .. } | Self::Pull { .. } => EffectClass::Pull,
-            Self::PrepareTask { .. } | Self::Create { .. } | Self::Start { .. } => EffectClass::Launch,
+            Self::PrepareTask { .. } | Self::Create { .. } | Self::Start { .. } | Self::Restart { .. } => {
+                EffectClass::Launch
+            }
             Self::Signal { .. } | Self::Kill { .. } | Self::Release { .. } => EffectClass::Stop,
             Self::RemoveTask { .. } => EffectClass::Cleanup,
             Self::Report(_) => EffectClass::Report,

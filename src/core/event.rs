@@ -73,7 +73,16 @@ pub enum Observed {
     /// A process.
     Running,
     /// A process that has ended.
-    Exited(ExitRecord),
+    Exited(ContainerExit),
+}
+
+/// How a process ended, as the runtime saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerExit {
+    /// Code and time.
+    pub exit: ExitRecord,
+    /// The kernel killed it for memory.
+    pub oom_killed: bool,
 }
 
 /// How an effect ended. Every [`crate::core::Effect`] that is answered is answered once.
@@ -87,7 +96,7 @@ pub enum Outcome {
     TaskPrepared(Result<(), StopReason>),
     /// [`crate::core::Action::Create`]
     Created(Result<CreatedContainer, StopReason>),
-    /// [`crate::core::Action::Start`]: when it started.
+    /// [`crate::core::Action::Start`], [`crate::core::Action::Restart`]: when it started.
     Started(Result<Wall, StopReason>),
     /// [`crate::core::Action::Signal`], [`crate::core::Action::Kill`]: delivered, or there was
     /// nothing left to deliver it to.

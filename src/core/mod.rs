@@ -30,16 +30,20 @@ pub mod event;
 mod admission;
 mod container;
 mod depends;
+mod images;
 mod outcome;
 mod plan;
 mod reconcile;
 mod report;
+mod restart;
 mod stop;
 mod task;
 
 pub use depends::{DependencyError, check_graph};
 pub use effect::{Action, Effect, EffectClass};
-pub use event::{CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome};
+pub use event::{
+    ContainerExit, CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome,
+};
 pub use task::Task;
 
 use crate::model::{DesiredStatus, HostResources, Mono, Now, TaskArn, TaskId, TaskProgress, TaskSpec};
@@ -137,8 +141,10 @@ impl State {
             Event::TaskRestored { spec, progress } => self.restored(spec, progress),
             Event::Reconciled { containers, as_of } => self.reconcile(&containers, as_of, now, &mut step),
             Event::Exited { container, exit, oom_killed } => {
-                if let Some(task) = self.tasks.get_mut(&container.task) {
-                    task.container_exited(&container.name, exit, oom_killed, now);
+                if let Some(task) = self.tasks.get_mut(&container.task)
+                    && !task.is_old_exit(&container.name, &exit)
+                {
+                    task.container_exited(&container.name, ContainerExit { exit, oom_killed }, now);
                 }
                 self.advance(&container.task, now, &mut step);
             }

@@ -30,7 +30,13 @@ impl State {
                 Ok(()) => self.drop_task(&pending.task, step),
                 Err(_) => task.removal = Removal::At(now.mono.plus(RETRY)),
             },
-            (outcome, Some(name)) => task.container_answered(id, &name, outcome, &self.rules, now),
+            (outcome, Some(name)) => {
+                if matches!(outcome, Outcome::Started(_)) {
+                    // A restart that is done changes nothing else that would be written.
+                    step.persist.insert(pending.task.clone());
+                }
+                task.container_answered(id, &name, outcome, &self.rules, now);
+            }
             (_, None) => {}
         }
         self.advance(&pending.task, now, step);
@@ -74,6 +80,7 @@ impl Task {
             Outcome::Resolved(result) => self.resolved(name, result, rules, now),
             Outcome::Pulled(result) => self.pulled(name, result, rules, now),
             Outcome::Created(result) => self.created(name, result, now),
+            Outcome::Started(result) if operation == Operation::Restart => self.restarted(name, result),
             Outcome::Started(result) => self.started(name, result, now),
             Outcome::Released(result) => self.was_released(name, result, now),
             // A stop signal that could not be sent is not waited for: SIGKILL follows at once.

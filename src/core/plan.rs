@@ -88,6 +88,10 @@ impl State {
         let limit = operation.limit(&self.rules.timeouts);
         let effect = self.run(step, &key.task, container, limit, action);
         let under = Under::begin(effect, operation, limit, now);
+        if operation == Operation::Restart {
+            // How often it was restarted is durable before it is.
+            step.persist.insert(key.task.clone());
+        }
         let Some(task) = self.tasks.get_mut(&key.task) else { return };
         if whole_task {
             task.prepared = Prepared::Under(under);
@@ -188,7 +192,8 @@ impl Task {
             ContainerStatus::Created => {
                 Some((Operation::Start, Action::Start { container, arn: self.spec.arn.clone() }))
             }
-            ContainerStatus::Running | ContainerStatus::Stopped => None,
+            ContainerStatus::Running => self.restart(&container),
+            ContainerStatus::Stopped => None,
         }
     }
 
@@ -204,12 +209,12 @@ impl Task {
         }
         match self.runs.get(&key.name)?.operation() {
             // May end in a process: wait for the answer, then stop what there is.
-            Some(Operation::Create | Operation::Start) => return None,
+            Some(Operation::Create | Operation::Start | Operation::Restart) => return None,
             Some(Operation::Kill) => return None,
             // Harmless: whatever it answers is not wanted any more.
             Some(_) | None => {}
         }
-        if known < ContainerStatus::Running {
+        if known < ContainerStatus::Running || self.restart_due(&key.name) {
             self.stop_unstarted(&key.name, now);
             return None;
         }
@@ -222,8 +227,10 @@ impl Task {
             return None;
         }
         let run = self.runs.get_mut(&key.name)?;
-        let begun =
-            matches!(run.operation(), Some(Operation::Create | Operation::Start | Operation::Release));
+        let begun = matches!(
+            run.operation(),
+            Some(Operation::Create | Operation::Start | Operation::Restart | Operation::Release)
+        );
         let later = run.retry_at.is_some_and(|at| at > now.mono);
         if run.released || begun || later {
             return None;

@@ -39,9 +39,15 @@ impl Task {
         if newer || run.under.is_some() || known == ContainerStatus::Stopped {
             return;
         }
+        let restarts = self.restart_due(name);
         match seen {
-            Some(Observed::Exited(exit)) => self.container_exited(name, exit.clone(), false, now),
+            // The end that a restart answers, which is still to be done.
+            Some(Observed::Exited(end)) if restarts && self.is_answered(name, &end.exit) => {}
+            // The same, although the restart was done: nothing is known of the process that it made.
+            Some(Observed::Exited(end)) if self.is_answered(name, &end.exit) => self.vanished(name, now),
+            Some(Observed::Exited(end)) => self.container_exited(name, end.clone(), now),
             Some(Observed::Running) => {
+                self.restart_seen(name);
                 self.learn(name, ContainerStatus::Running, |c| {
                     c.started_at.get_or_insert(now.wall);
                     c.created_at.get_or_insert(now.wall);
@@ -51,16 +57,18 @@ impl Task {
                 }
             }
             // Made but not started. Where that is not known yet, it is made again: that finds it.
-            Some(Observed::Created) if known < ContainerStatus::Running => {}
+            Some(Observed::Created) if known < ContainerStatus::Running || restarts => {}
             // It had a process and has none any more, or is not there at all.
-            Some(Observed::Created) | None if known >= ContainerStatus::Created => {
-                let reason = StopReason::new(
-                    "ContainerVanishedError",
-                    "the container runtime no longer knows this container; its exit code is lost",
-                );
-                self.container_stopped(name, Some(reason), now);
-            }
+            Some(Observed::Created) | None if known >= ContainerStatus::Created => self.vanished(name, now),
             Some(Observed::Created) | None => {}
         }
+    }
+
+    fn vanished(&mut self, name: &str, now: Now) {
+        let reason = StopReason::new(
+            "ContainerVanishedError",
+            "the container runtime no longer knows this container; its exit code is lost",
+        );
+        self.container_stopped(name, Some(reason), now);
     }
 }

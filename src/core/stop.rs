@@ -88,7 +88,7 @@ impl Task {
     /// A container that is to stop and has no process: nothing is called, it has stopped.
     pub(super) fn stop_unstarted(&mut self, name: &str, now: Now) {
         let known = self.progress.containers.get(name).map(|c| c.known);
-        debug_assert!(known.is_some_and(|known| known < ContainerStatus::Running));
+        debug_assert!(known.is_some_and(|known| known < ContainerStatus::Running) || self.restart_due(name));
         self.container_stopped(name, None, now);
     }
 }

@@ -131,6 +131,10 @@ impl Task {
             return;
         }
         container.known = ContainerStatus::Stopped;
+        // A restart that did not come about: its end is the one before.
+        if std::mem::take(&mut container.restarts.under_way) && container.exit.is_none() {
+            container.exit = container.restarts.answers.clone();
+        }
         if container.error.is_none() {
             container.error = error;
         }

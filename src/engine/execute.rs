@@ -44,7 +44,7 @@ pub(super) struct Executor {
     data_dir: PathBuf,
     classes: Classes,
     inbox: mpsc::Sender<Input>,
-    /// Containers of starts under way.
+    /// Containers of starts and restarts under way.
     starting: BTreeMap<EffectId, ContainerKey>,
 }
 
@@ -103,7 +103,7 @@ impl Executor {
         known: ContainerAddress,
         times: LaunchTimes,
     ) {
-        if let Action::Start { container, .. } = &action {
+        if let Action::Start { container, .. } | Action::Restart { container, .. } = &action {
             self.starting.insert(id, container.clone());
         }
         let work = Work { ports: self.ports.clone(), data_dir: self.data_dir.clone(), times };
@@ -125,7 +125,7 @@ impl Executor {
         });
     }
 
-    /// The container that the effect started, where it was a start.
+    /// The container that the effect started, where it was a start or a restart.
     pub fn finished(&mut self, id: EffectId) -> Option<ContainerKey> {
         self.starting.remove(&id)
     }
@@ -174,6 +174,10 @@ impl Work {
             Action::Start { container, arn } => {
                 let id = ContainerId::derive(&arn, &container.name);
                 Outcome::Started(self.timed(&container, Phase::Start, self.ports.containers.start(&id)).await)
+            }
+            Action::Restart { container, arn } => {
+                let id = ContainerId::derive(&arn, &container.name);
+                Outcome::Started(self.ports.containers.restart(&id).await)
             }
             Action::Signal { container, arn } => {
                 let id = ContainerId::derive(&arn, &container.name);

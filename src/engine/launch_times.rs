@@ -105,6 +105,7 @@ pub(super) fn task_of(action: &Action) -> TaskId {
         | Action::Pull { container, .. }
         | Action::Create { container, .. }
         | Action::Start { container, .. }
+        | Action::Restart { container, .. }
         | Action::Signal { container, .. }
         | Action::Kill { container, .. }
         | Action::Release { container, .. } => container.task.clone(),

@@ -21,7 +21,7 @@ mod recover;
 pub use execute::Limits;
 
 use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
-use crate::model::{ContainerKey, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
+use crate::model::{ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
 use crate::ports::{
     AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
 };
@@ -275,14 +275,27 @@ impl Engine {
 
     fn step(&mut self, event: Event, effects: &mut Vec<Effect>) {
         let now = self.now();
+        let mut ended = None;
         match &event {
             Event::Exited { container, .. } => {
                 self.watched.remove(container);
+                ended = Some(container.clone());
             }
             Event::Done { id, outcome } => self.answered(*id, outcome),
             _ => {}
         }
         effects.extend(self.state.step(event, now));
+        // It was another process that ended, so nobody watches the present one: the list finds it.
+        if ended.is_some_and(|container| self.runs(&container)) {
+            self.list();
+        }
+    }
+
+    /// A container whose process runs, as far as is known.
+    fn runs(&self, container: &ContainerKey) -> bool {
+        let task = self.state.task(&container.task);
+        let progress = task.and_then(|task| task.progress.containers.get(&container.name));
+        progress.is_some_and(|c| c.known == ContainerStatus::Running && !c.restarts.under_way)
     }
 
     /// Sees to what an answer means for the shell itself.

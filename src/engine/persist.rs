@@ -1,8 +1,8 @@
 //! Write-ahead: what is made durable, and when.
 //!
-//! A commit costs a disk's flush, so the launch path has as few as can be. Only four things rely on
-//! one: an acknowledgement (the task must survive), a start (address and ports of the container that is
-//! about to run must), a release (the exit code, which the runtime forgets) and a report of RUNNING or
+//! A commit costs a disk's flush, so the launch path has as few as can be. Only these rely on one: an
+//! acknowledgement (the task must survive), a start (address and ports of the container that is about
+//! to run must), a restart (the exit that it answers, lest it be answered twice), a release (the exit code, which the runtime forgets) and a report of RUNNING or
 //! STOPPED (what was told is never taken back). Everything else is written with the next of those, or
 //! by itself shortly after, and would be seen again by reconciling.
 
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// Whether an effect may only begin once the step that asked for it is durable.
 pub(super) fn relies_on_store(action: &Action) -> bool {
     match action {
-        Action::Start { .. } | Action::Release { .. } => true,
+        Action::Start { .. } | Action::Restart { .. } | Action::Release { .. } => true,
         Action::Report(change) => change.status >= TaskStatus::Running,
         _ => false,
     }

@@ -108,7 +108,7 @@ impl Engine {
             };
             if *seen == Observed::Created && known.known < ContainerStatus::Created {
                 half_made.push((key.clone(), task.spec.container_id(&key.name)));
-            } else if !matches!(seen, Observed::Exited(_)) {
+            } else if !matches!(seen, Observed::Exited(_)) || task.may_restart(&key.name) {
                 live.push((key.clone(), known.address.clone()));
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::model::ids::EndpointId;
 use crate::model::network::Protocol;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// One container of a task definition, after overrides. Never changes once the task was taken.
@@ -40,6 +40,8 @@ pub struct ContainerSpec {
     pub start_timeout: Option<Duration>,
     /// From the stop signal to SIGKILL; `None` takes the agent's default.
     pub stop_timeout: Option<Duration>,
+    /// Which of its exits are answered by a restart; `None` is none.
+    pub restart: Option<RestartPolicy>,
     /// The two Docker API documents, merged over what the fields above say.
     pub docker: DockerConfig,
     /// Its metadata endpoint id.
@@ -67,10 +69,20 @@ impl ContainerSpec {
             depends_on: Vec::new(),
             start_timeout: None,
             stop_timeout: None,
+            restart: None,
             docker: DockerConfig::default(),
             endpoint: EndpointId::new(name),
         }
     }
+}
+
+/// `restartPolicy`, where it is on (spec/task-engine.md 1.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Exit codes after which it is not restarted.
+    pub ignored_exit_codes: BTreeSet<i32>,
+    /// How long it must have run.
+    pub attempt_period: Duration,
 }
 
 /// `dockerConfig` of the payload, parsed; Docker API objects as JSON with lower-cased top-level

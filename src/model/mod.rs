@@ -23,13 +23,13 @@ pub mod usage;
 pub use attachment::{Attachment, MacAddress};
 pub use container::{
     ContainerSpec, Dependency, DependencyCondition, DockerConfig, LogDriver, MountPoint, PortMapping,
-    PortRange, VolumeFrom,
+    PortRange, RestartPolicy, VolumeFrom,
 };
 pub use credentials::{CredentialsId, RoleCredentials};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
-pub use progress::{ContainerProgress, ExitRecord, StopReason, TaskProgress};
+pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};

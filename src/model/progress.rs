@@ -52,6 +52,21 @@ pub struct ContainerProgress {
     pub error: Option<StopReason>,
     /// Where it is on the network.
     pub address: ContainerAddress,
+    /// Restarts by its policy.
+    pub restarts: Restarts,
+}
+
+/// How often a container was restarted by its policy, and the last time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restarts {
+    /// How many were begun.
+    pub count: u32,
+    /// When the last one was begun.
+    pub last: Option<Wall>,
+    /// The exit that the last one answers: seen again, it is no new one.
+    pub answers: Option<ExitRecord>,
+    /// The last one was begun, and nobody has seen its process run yet.
+    pub under_way: bool,
 }
 
 /// How a container's process ended.

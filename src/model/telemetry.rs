@@ -40,6 +40,8 @@ pub struct ContainerMetrics {
     pub storage: Option<StorageSets>,
     /// `None` in host and none mode, and where not counted.
     pub network: Option<NetworkSets>,
+    /// Restarts since those that were told; `None` without a restart policy.
+    pub restarts: Option<u32>,
 }
 
 /// Least, greatest, sum and number of some measured values.

@@ -13,6 +13,7 @@
 //! While nothing runs there is no timer and nothing is read. It never enters a container and never
 //! keeps a file of one open.
 
+mod continued;
 mod queue;
 mod sampler;
 mod sets;

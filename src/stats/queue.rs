@@ -1,6 +1,7 @@
 //! The samples of one container: those that were not told yet, reduced to what is told of them, and
 //! the newest two as they are. No clock, no I/O.
 
+use super::continued::Continued;
 use super::sets::{counter, stats};
 use crate::model::{InterfaceCounters, NetworkSets, StatsSet, StorageSets, Usage};
 use std::collections::VecDeque;
@@ -20,6 +21,9 @@ pub(super) struct Queue {
     previous: Option<Arc<Usage>>,
     /// Of the newest sample.
     rates: Rates,
+    /// Restarts that were told, or were there before the first sample.
+    restarts_told: Option<u32>,
+    continued: Continued,
 }
 
 /// One sample, as far as it is told.
@@ -31,6 +35,7 @@ struct Point {
     /// Bytes read and written.
     storage: Option<(u64, u64)>,
     network: Option<InterfaceCounters>,
+    restarts: Option<u32>,
 }
 
 /// What only two samples tell. In the original's precision.
@@ -50,18 +55,32 @@ pub(super) struct Figures {
     pub(super) memory: StatsSet,
     pub(super) storage: Option<StorageSets>,
     pub(super) network: Option<NetworkSets>,
+    pub(super) restarts: Option<u32>,
 }
 
 impl Queue {
     /// For so many samples; when there are more that nobody was told of, the oldest are lost.
     pub(super) fn new(capacity: usize) -> Self {
-        let points = VecDeque::new();
-        Self { points, capacity, taken: 0, newest: None, previous: None, rates: Rates::default() }
+        Self {
+            points: VecDeque::new(),
+            capacity,
+            taken: 0,
+            newest: None,
+            previous: None,
+            rates: Rates::default(),
+            restarts_told: None,
+            continued: Continued::default(),
+        }
     }
 
-    /// Takes a sample. `cores` is how many processors the instance has.
-    pub(super) fn push(&mut self, usage: Usage, cores: u32) {
+    /// Takes a sample. `cores` is how many processors the instance has, `restarts` how often a container
+    /// with a restart policy was restarted.
+    pub(super) fn push(&mut self, mut usage: Usage, cores: u32, restarts: Option<u32>) {
         self.taken += 1;
+        if restarts.is_some() {
+            self.continued.add_to(&mut usage);
+        }
+        self.restarts_told = self.restarts_told.or(restarts);
         if let Some(before) = &self.newest {
             // No time has passed: what was measured last still holds.
             if !usage.at.mono.since(before.at.mono).is_zero() {
@@ -74,6 +93,7 @@ impl Queue {
             memory_mib: usage.memory.working_set() / MIB,
             storage: usage.block_io.as_ref().map(|block| block.totals()),
             network: total(&usage),
+            restarts,
         });
         if self.points.len() > self.capacity {
             self.points.pop_front();
@@ -93,6 +113,7 @@ impl Queue {
             memory: stats(self.points.iter().map(|p| p.memory_mib as f64))?,
             storage: self.storage(),
             network: self.network(),
+            restarts: self.restarts(),
         })
     }
 
@@ -123,10 +144,16 @@ impl Queue {
         })
     }
 
+    /// Those since the last that were told.
+    fn restarts(&self) -> Option<u32> {
+        let known = self.points.back()?.restarts?;
+        Some(known.saturating_sub(self.restarts_told.unwrap_or_default()))
+    }
+
     /// All samples up to this number were told.
     pub(super) fn confirm(&mut self, newest: u64) {
-        while self.points.front().is_some_and(|point| point.number <= newest) {
-            self.points.pop_front();
+        while let Some(told) = self.points.pop_front_if(|point| point.number <= newest) {
+            self.restarts_told = told.restarts;
         }
     }
 

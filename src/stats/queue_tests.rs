@@ -1,7 +1,9 @@
 //! Figures of known samples, and what holds of any.
 
 use super::*;
-use crate::model::{BlockEntry, BlockUsage, CpuUsage, InterfaceUsage, MemoryUsage, Mono, Now, Wall};
+use crate::model::{
+    BlockEntry, BlockUsage, CounterSet, CpuUsage, InterfaceUsage, MemoryUsage, Mono, Now, Wall,
+};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ fn usage(sample: &Sample) -> Usage {
 
 fn queue(samples: &[Sample]) -> Queue {
     let mut queue = Queue::new(80);
-    samples.iter().for_each(|sample| queue.push(usage(sample), 2));
+    samples.iter().for_each(|sample| queue.push(usage(sample), 2, None));
     queue
 }
 
@@ -65,13 +67,13 @@ fn one_sample_is_too_few_and_a_confirmed_one_counts_for_the_next() {
     let sample = |ms| Sample { ms, cpu_ms: ms, ..Sample::default() };
     let mut queue = queue(&[sample(0)]);
     assert_eq!(queue.figures(), None);
-    queue.push(usage(&sample(1000)), 2);
+    queue.push(usage(&sample(1000)), 2, None);
     let figures = queue.figures().unwrap();
     assert_eq!((figures.newest, figures.cpu.sample_count, figures.memory.sample_count), (2, 1, 2));
     assert_eq!((figures.storage, figures.network), (None, None));
     queue.confirm(figures.newest);
     assert_eq!(queue.figures(), None);
-    queue.push(usage(&sample(2000)), 2);
+    queue.push(usage(&sample(2000)), 2, None);
     let figures = queue.figures().unwrap();
     assert_eq!((figures.newest, figures.cpu.sample_count, figures.memory.sample_count), (3, 1, 1));
     assert_eq!(figures.cpu.sum, 50.0);
@@ -92,15 +94,46 @@ fn the_newest_two_are_kept_whole_whatever_was_confirmed() {
     let sample = |ms| Sample { ms, ..Sample::default() };
     let mut queue = queue(&[]);
     assert!(queue.latest().is_none());
-    queue.push(usage(&sample(1)), 2);
+    queue.push(usage(&sample(1)), 2, None);
     assert!(queue.latest().unwrap().1.is_none());
-    queue.push(usage(&sample(2)), 2);
-    queue.push(usage(&sample(3)), 2);
+    queue.push(usage(&sample(2)), 2, None);
+    queue.push(usage(&sample(3)), 2, None);
     queue.confirm(3);
     let (newest, before) = queue.latest().unwrap();
     assert_eq!(
         (newest.at.mono, before.unwrap().at.mono),
         (Mono(Duration::from_millis(3)), Mono(Duration::from_millis(2)))
+    );
+}
+
+#[test]
+fn a_restarted_container_is_one_to_whoever_is_told_of_it() {
+    let sample = |ms, cpu_ms, read| usage(&Sample { ms, cpu_ms, read: Some(read), ..Sample::default() });
+    let mut queue = Queue::new(80);
+    // Restarted twice before this agent began to measure it.
+    for (usage, restarts) in [(sample(0, 500, 80), 2), (sample(1000, 600, 90), 2), (sample(2000, 100, 10), 3)]
+    {
+        queue.push(usage, 1, Some(restarts));
+    }
+    let figures = queue.figures().unwrap();
+    assert_eq!(figures.restarts, Some(1));
+    assert_eq!(figures.cpu, StatsSet { min: 10.0, max: 10.0, sample_count: 2, sum: 20.0 });
+    assert_eq!(
+        figures.storage.unwrap().read_bytes,
+        CounterSet { min: 80, max: 100, sample_count: 3, sum: 270 }
+    );
+    assert_eq!(queue.latest().unwrap().0.cpu.total_ns, 700_000_000);
+    queue.confirm(figures.newest);
+    queue.push(sample(3000, 200, 10), 1, Some(3));
+    assert_eq!(queue.figures().unwrap().restarts, Some(0));
+    queue.push(sample(4000, 50, 0), 1, Some(5));
+    queue.push(sample(5000, 60, 0), 1, Some(5));
+    let figures = queue.figures().unwrap();
+    assert_eq!((figures.restarts, queue.latest().unwrap().0.cpu.total_ns), (Some(2), 860_000_000));
+    // Without a policy there is nothing to tell, and a counter that goes back is what it is.
+    assert_eq!(
+        self::queue(&[Sample::default(), Sample { ms: 1, ..Sample::default() }]).figures().unwrap().restarts,
+        None
     );
 }
 
@@ -146,7 +179,7 @@ proptest! {
                     cpu = if runs_on { cpu + sample.cpu_ms } else { sample.cpu_ms };
                     untold.push(sample.memory / MIB);
                     taken += 1;
-                    queue.push(usage(&Sample { ms: clock, cpu_ms: cpu, ..sample }), 4);
+                    queue.push(usage(&Sample { ms: clock, cpu_ms: cpu, ..sample }), 4, None);
                     if untold.len() > capacity {
                         untold.remove(0);
                     }
@@ -188,7 +221,7 @@ proptest! {
         let sample = |n: usize| Sample { ms: n as u64 * 1000, cpu_ms: n as u64, memory: MIB, ..Sample::default() };
         let mut queue = queue(&(0..before).map(sample).collect::<Vec<_>>());
         let told = queue.figures().unwrap();
-        (before..before + meanwhile).for_each(|n| queue.push(usage(&sample(n)), 2));
+        (before..before + meanwhile).for_each(|n| queue.push(usage(&sample(n)), 2, None));
         queue.confirm(told.newest);
         let rest = queue.figures().map_or(0, |figures| figures.memory.sample_count);
         prop_assert_eq!(told.memory.sample_count, before as u64);

@@ -18,6 +18,8 @@ pub struct Target {
     pub id: ContainerId,
     /// Its task.
     pub spec: Arc<TaskSpec>,
+    /// How often it was restarted; `None` without a restart policy.
+    pub restarts: Option<u32>,
 }
 
 /// Reads counters. Called on a thread that may block: one round over all targets, then the next.
@@ -88,12 +90,13 @@ fn running(view: &TasksView) -> impl Iterator<Item = Target> {
 }
 
 fn of_task(task: &TaskView) -> impl Iterator<Item = Target> {
-    let runs = |name: &String| {
-        task.progress.containers.get(name).is_some_and(|c| c.known == ContainerStatus::Running)
-    };
-    task.spec.containers.iter().map(|c| &c.name).filter(move |name| runs(name)).map(|name| Target {
-        key: task.spec.key(name),
-        id: task.spec.container_id(name),
-        spec: task.spec.clone(),
+    task.spec.containers.iter().filter_map(|container| {
+        let progress = task.progress.containers.get(&container.name)?;
+        (progress.known == ContainerStatus::Running).then(|| Target {
+            key: task.spec.key(&container.name),
+            id: task.spec.container_id(&container.name),
+            spec: task.spec.clone(),
+            restarts: container.restart.as_ref().map(|_| progress.restarts.count),
+        })
     })
 }

@@ -50,6 +50,7 @@ impl Statistics {
             table
                 .containers
                 .entry(target.key.clone())
+                .and_modify(|entry| entry.target.restarts = target.restarts)
                 .or_insert_with(|| Entry { target: target.clone(), queue: Queue::new(capacity) });
         }
     }
@@ -59,7 +60,7 @@ impl Statistics {
         let mut table = self.lock();
         let cores = table.cores;
         if let Some(entry) = table.containers.get_mut(container) {
-            entry.queue.push(usage, cores);
+            entry.queue.push(usage, cores, entry.target.restarts);
         }
     }
 
@@ -110,8 +111,8 @@ impl Statistics {
 }
 
 fn container_metrics(target: &Target, figures: Figures) -> ContainerMetrics {
-    let Figures { newest, cpu, memory, storage, network } = figures;
-    ContainerMetrics { name: target.key.name.clone(), newest, cpu, memory, storage, network }
+    let Figures { newest, cpu, memory, storage, network, restarts } = figures;
+    ContainerMetrics { name: target.key.name.clone(), newest, cpu, memory, storage, network, restarts }
 }
 
 /// The processors that this process may use, as the original counts those of the instance.

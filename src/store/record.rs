@@ -6,7 +6,7 @@
 
 use crate::model::{
     Attachment, ContainerAddress, ContainerProgress, ContainerStatus, DesiredStatus, ExitRecord, ImageDigest,
-    MacAddress, NetworkBinding, Protocol, StopReason, TaskArn, TaskProgress, TaskStatus, Wall,
+    MacAddress, NetworkBinding, Protocol, Restarts, StopReason, TaskArn, TaskProgress, TaskStatus, Wall,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -75,6 +75,17 @@ struct ContainerRecord {
     ipv4: Option<Ipv4Addr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bindings: Vec<Binding>,
+    /// None: never restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restarts: Option<RestartsRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RestartsRecord {
+    count: u32,
+    last: Option<u64>,
+    answers: Option<Exit>,
+    under_way: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,10 +191,11 @@ impl From<&ContainerProgress> for ContainerRecord {
             image_id: c.image_id.as_ref().map(|d| d.as_str().to_owned()),
             created_at: nanos(c.created_at),
             started_at: nanos(c.started_at),
-            exit: c.exit.as_ref().map(|e| Exit { code: e.code, at: e.at.0 }),
+            exit: c.exit.as_ref().map(Exit::from),
             error: c.error.as_ref().map(|e| Reason { name: e.name.clone(), message: e.message.clone() }),
             ipv4: c.address.ipv4,
             bindings: c.address.bindings.iter().map(Binding::from).collect(),
+            restarts: (c.restarts.count > 0).then(|| RestartsRecord::from(&c.restarts)),
         }
     }
 }
@@ -200,13 +212,50 @@ impl TryFrom<ContainerRecord> for ContainerProgress {
             image_id: digest(c.image_id)?,
             created_at: c.created_at.map(Wall),
             started_at: c.started_at.map(Wall),
-            exit: c.exit.map(|e| ExitRecord { code: e.code, at: Wall(e.at) }),
+            exit: c.exit.map(ExitRecord::from),
             error: c.error.map(|e| StopReason { name: e.name, message: e.message }),
             address: ContainerAddress {
                 ipv4: c.ipv4,
                 bindings: c.bindings.into_iter().map(NetworkBinding::try_from).collect::<Result<_, _>>()?,
             },
+            restarts: c.restarts.map(Restarts::from).unwrap_or_default(),
         })
+    }
+}
+
+// === impl RestartsRecord, Exit ===
+
+impl From<&Restarts> for RestartsRecord {
+    fn from(r: &Restarts) -> Self {
+        Self {
+            count: r.count,
+            last: nanos(r.last),
+            answers: r.answers.as_ref().map(Exit::from),
+            under_way: r.under_way,
+        }
+    }
+}
+
+impl From<RestartsRecord> for Restarts {
+    fn from(r: RestartsRecord) -> Self {
+        Self {
+            count: r.count,
+            last: r.last.map(Wall),
+            answers: r.answers.map(ExitRecord::from),
+            under_way: r.under_way,
+        }
+    }
+}
+
+impl From<&ExitRecord> for Exit {
+    fn from(e: &ExitRecord) -> Self {
+        Self { code: e.code, at: e.at.0 }
+    }
+}
+
+impl From<Exit> for ExitRecord {
+    fn from(e: Exit) -> Self {
+        Self { code: e.code, at: Wall(e.at) }
     }
 }
 
@@ -291,6 +340,7 @@ pub(crate) mod tests {
                     protocol: Protocol::Udp,
                 }],
             },
+            restarts: Restarts::default(),
         };
         TaskProgress {
             desired: DesiredStatus::Stopped,
@@ -314,7 +364,14 @@ pub(crate) mod tests {
 
     #[test]
     fn every_field_survives() {
-        for progress in [full_progress(), TaskProgress::default()] {
+        let mut restarted = full_progress();
+        restarted.containers.get_mut("web").unwrap().restarts = Restarts {
+            count: 3,
+            last: Some(Wall(7)),
+            answers: Some(ExitRecord { code: Some(1), at: Wall(6) }),
+            under_way: true,
+        };
+        for progress in [full_progress(), restarted, TaskProgress::default()] {
             assert_eq!(there_and_back(&progress), progress);
         }
     }

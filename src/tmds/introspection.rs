@@ -66,6 +66,8 @@ struct ContainerBody {
     ports: Vec<PortBody>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     volumes: Vec<VolumeBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_count: Option<u32>,
 }
 
 impl IntrospectionHandler {
@@ -156,5 +158,6 @@ fn container_body(view: ContainerView<'_>) -> ContainerBody {
         started_at: view.progress.and_then(|p| p.started_at),
         ports: if bound.is_empty() { shapes::asked_ports(view) } else { bound },
         volumes: shapes::volumes(view),
+        restart_count: view.restart_count(),
     }
 }

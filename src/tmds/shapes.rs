@@ -95,6 +95,8 @@ pub(crate) struct ContainerBody {
     container_arn: String,
     #[serde(rename = "Networks", skip_serializing_if = "Vec::is_empty")]
     networks_v4: Vec<NetworkBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_count: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -213,6 +215,7 @@ pub(crate) fn container(
         log_options,
         container_arn: if v4 { spec.arn.clone() } else { String::new() },
         networks_v4,
+        restart_count: view.restart_count().filter(|_| v4),
     }
 }
 

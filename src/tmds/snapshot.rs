@@ -74,6 +74,11 @@ impl ContainerView<'_> {
         }
     }
 
+    /// How often it was restarted; `None` without a restart policy.
+    pub(crate) fn restart_count(&self) -> Option<u32> {
+        self.spec.restart.as_ref().map(|_| self.progress.map(|p| p.restarts.count).unwrap_or_default())
+    }
+
     /// Its runtime id, in Docker's form.
     pub(crate) fn id(&self) -> String {
         self.task.spec.container_id(&self.spec.name).as_str().to_owned()

@@ -43,7 +43,7 @@ async fn all_stop_cleanly(host: &Host, tasks: &[String]) {
     host.until_nothing_is_left().await;
 }
 
-fn sigkill(pid: i32) {
+pub fn sigkill(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
@@ -55,7 +55,7 @@ fn instances(host: &Host) -> Vec<Value> {
 }
 
 /// Starts the agent again and waits until it has come back to the control plane.
-async fn start_again(host: &mut Host) {
+pub async fn start_again(host: &mut Host) {
     host.until("the control plane has seen it go", |host| !host.control.has_ready_instance()).await;
     host.start().await;
 }

@@ -5,7 +5,7 @@ use super::{PayloadError, bad, bounded, check_name, mib, out_of_bounds, unsuppor
 use crate::control::acs::wire;
 use crate::model::{
     ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint, PortMapping,
-    PortRange, Protocol, VolumeFrom, VolumeSpec,
+    PortRange, Protocol, RestartPolicy, VolumeFrom, VolumeSpec,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Longer than any limit of ECS, short enough to add to a clock.
 const MAX_TIMEOUT_S: i64 = 365 * 24 * 3600;
+/// How long a container must have run to be restarted, where nothing else is said.
+const RESTART_PERIOD: Duration = Duration::from_secs(300);
 
 pub(super) fn convert(
     source: &wire::Container,
@@ -48,6 +50,7 @@ pub(super) fn convert(
         depends_on: dependencies(source)?,
         start_timeout: timeout(&at("startTimeout"), source.start_timeout)?,
         stop_timeout: timeout(&at("stopTimeout"), source.stop_timeout)?,
+        restart: restart(&at("restartPolicy"), source.restart_policy.as_ref())?,
         docker: docker(source)?,
         endpoint: endpoint(&source.name),
     })
@@ -55,19 +58,28 @@ pub(super) fn convert(
 
 fn refuse_unsupported(source: &wire::Container) -> Result<(), PayloadError> {
     let asm = source.registry_authentication.as_ref().is_some_and(|auth| auth.r#type == "asm");
-    let restarts = source.restart_policy.as_ref().is_some_and(|policy| policy.enabled);
-    let refused: [(bool, &str); 6] = [
+    let refused: [(bool, &str); 5] = [
         (!source.secrets.is_empty(), "a secret of SSM or Secrets Manager"),
         (!source.environment_files.is_empty(), "an environment file"),
         (source.firelens_configuration.is_some(), "a log router (FireLens)"),
         (!source.managed_agents.is_empty(), "a managed agent (ECS Exec)"),
-        (restarts, "a restart policy"),
         (asm, "a registry password in Secrets Manager"),
     ];
     match refused.iter().find(|(present, _)| *present) {
         Some((_, what)) => Err(unsupported(&format!("container {:?}: {what}", source.name))),
         None => Ok(()),
     }
+}
+
+/// A policy that is on. Without a period it is the API's default.
+fn restart(what: &str, policy: Option<&wire::RestartPolicy>) -> Result<Option<RestartPolicy>, PayloadError> {
+    let Some(policy) = policy.filter(|policy| policy.enabled) else { return Ok(None) };
+    let period = timeout(&format!("{what}: restartAttemptPeriod"), policy.restart_attempt_period)?;
+    Ok(Some(RestartPolicy {
+        // A code beyond all that a process can end with is one that never comes.
+        ignored_exit_codes: policy.ignored_exit_codes.iter().filter_map(|c| (*c).try_into().ok()).collect(),
+        attempt_period: period.unwrap_or(RESTART_PERIOD),
+    }))
 }
 
 /// The kernel takes neither NUL nor `=` in a name.

@@ -80,6 +80,8 @@ struct ContainerMetric<'a> {
     network_stats_set: Option<NetworkStatsSet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage_stats_set: Option<StorageStatsSet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_stats_set: Option<RestartStatsSet>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -108,6 +110,12 @@ struct NetworkStatsSet {
     tx_dropped: ULongStatsSet,
     tx_errors: ULongStatsSet,
     tx_packets: ULongStatsSet,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestartStatsSet {
+    restart_count: u32,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -175,6 +183,7 @@ impl<'a> From<&'a ContainerMetrics> for ContainerMetric<'a> {
             memory_stats_set: container.memory.into(),
             network_stats_set: container.network.map(NetworkStatsSet::from),
             storage_stats_set: container.storage.map(StorageStatsSet::from),
+            restart_stats_set: container.restarts.map(|restart_count| RestartStatsSet { restart_count }),
         }
     }
 }

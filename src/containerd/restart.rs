@@ -1,0 +1,69 @@
+//! Another process of the same container, after one that has ended: on the same snapshot, with the same
+//! document, so in the same network and cgroup, and with its output going on in the same file. All that
+//! is needed is in containerd's record, so it works for what an earlier life of the agent had made.
+
+use crate::containerd::connection::failure;
+use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_ARN};
+use crate::containerd::events::now;
+use crate::model::{ContainerId, StopReason, TaskArn, Wall};
+use containerd_client::services::v1::snapshots::MountsRequest;
+use containerd_client::services::v1::{Container, CreateTaskRequest};
+use containerd_client::types::v1::{Process, Status};
+
+fn cannot_start(words: impl std::fmt::Display) -> StopReason {
+    StopReason::new("CannotStartContainerError", format!("restart: {words}"))
+}
+
+impl ContainerService {
+    pub(super) async fn restart_process(&self, id: &ContainerId) -> Result<Wall, StopReason> {
+        let failed = |status: tonic::Status| failure("CannotStartContainerError", "restart", &status);
+        let record = self.record(id).await.map_err(failed)?;
+        let record = record.ok_or_else(|| cannot_start("containerd has no such container"))?;
+        let before = self.process(id).await.map_err(failed)?;
+        match before.as_ref().map(Process::status) {
+            // A restart before this one, whose answer was lost, came so far.
+            Some(Status::Created) => {}
+            Some(Status::Running | Status::Paused | Status::Pausing) => return Ok(now()),
+            Some(Status::Stopped | Status::Unknown) | None => {
+                // Gone with its shim's last word: its logger has written all that there was.
+                self.delete_process(id).await?;
+                self.make_again(id, &record, before.as_ref()).await?;
+            }
+        }
+        self.start_process(id).await
+    }
+
+    async fn make_again(
+        &self,
+        id: &ContainerId,
+        record: &Container,
+        before: Option<&Process>,
+    ) -> Result<(), StopReason> {
+        let task = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
+        let task = task.ok_or_else(|| cannot_start("its record names no task"))?.id();
+        let request =
+            MountsRequest { snapshotter: record.snapshotter.clone(), key: record.snapshot_key.clone() };
+        let rootfs = self.snapshots().mounts(self.connection.request(request)).await;
+        let rootfs =
+            rootfs.map_err(|status| failure("CannotStartContainerError", "its snapshot", &status))?;
+        // Records of older agents don't tell.
+        let output = record.labels.get(LABEL_OUTPUT).cloned();
+        let output = output.or_else(|| before.map(|process| process.stdout.clone())).unwrap_or_default();
+        let request = CreateTaskRequest {
+            container_id: id.as_str().to_owned(),
+            rootfs: rootfs.into_inner().mounts,
+            terminal: has_terminal(record),
+            stdout: output.clone(),
+            stderr: output,
+            ..CreateTaskRequest::default()
+        };
+        self.make_process(&task, id, request).await
+    }
+}
+
+/// What its OCI document asks for.
+fn has_terminal(record: &Container) -> bool {
+    let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
+    let spec: Option<oci_spec::runtime::Spec> = serde_json::from_slice(document).ok();
+    spec.and_then(|spec| spec.process().as_ref().and_then(|process| process.terminal())).unwrap_or(false)
+}

@@ -19,13 +19,15 @@ const MAX_ID: usize = 255;
 /// Bindings that the API takes of one container.
 const MAX_BINDINGS: usize = 100;
 
+/// Retries of transient errors whose pauses grow (1.7).
+const GROWING: u32 = 13;
+
 /// How long to wait between attempts; shortened by tests.
 #[derive(Debug, Clone)]
 pub struct SubmitTimings {
-    /// The n-th retry of a transient error waits `2^n` times 30 to 60 of these, `transient_most` at
-    /// the most.
+    /// The first 13 retries of transient errors wait: the n-th one `2^n` times 30 to 60 of these.
     pub transient_unit: Duration,
-    /// See above.
+    /// Every further one waits this.
     pub transient_most: Duration,
     /// The first retry of any other error waits this, the next ones 1.3 times more, to 30 times it.
     pub other_least: Duration,
@@ -38,6 +40,16 @@ impl Default for SubmitTimings {
             transient_most: Duration::from_secs(300),
             other_least: Duration::from_secs(1),
         }
+    }
+}
+
+impl SubmitTimings {
+    /// Before the n-th retry of transient errors, the first of which is 1; `fraction` is the share of chance.
+    fn transient(&self, retry: u32, fraction: f64) -> Duration {
+        if retry > GROWING {
+            return self.transient_most;
+        }
+        self.transient_unit.mul_f64(f64::from(1u32 << retry) * (30.0 + 30.0 * fraction))
     }
 }
 
@@ -95,9 +107,8 @@ impl InstanceReporter {
                 return ReportOutcome::Refused;
             }
             let delay = if error.is_transient() {
-                transient += 1;
-                let units = f64::from(1u32 << transient.min(13)) * (30.0 + 30.0 * random_fraction());
-                timings.transient_unit.mul_f64(units).min(timings.transient_most)
+                transient = transient.saturating_add(1);
+                timings.transient(transient, random_fraction())
             } else {
                 other.next_delay()
             };
@@ -203,6 +214,20 @@ fn cut(text: &str, most: usize) -> String {
 mod tests {
     use super::*;
     use crate::model::Protocol;
+
+    #[test]
+    fn pauses_are_the_originals_of_one_day() {
+        let timings = SubmitTimings::default();
+        let seconds = |retry, fraction| timings.transient(retry, fraction).as_secs_f64();
+        for (retry, least, most) in [(1, 0.06, 0.12), (2, 0.12, 0.24), (7, 3.84, 7.68), (13, 245.76, 491.52)]
+        {
+            assert!((seconds(retry, 0.0) - least).abs() < 1e-6, "{retry}");
+            assert!((seconds(retry, 1.0) - most).abs() < 1e-6, "{retry}");
+        }
+        assert!([14, 15, 298, u32::MAX].iter().all(|retry| seconds(*retry, 0.5) == 300.0));
+        let day: f64 = (1..=298).map(|retry| seconds(retry, 0.5)).sum();
+        assert!((86_000.0..87_000.0).contains(&day), "{day}");
+    }
 
     #[test]
     fn texts_are_cut_between_characters() {

@@ -18,6 +18,7 @@ use crate::control::{Account, AgentIdentity, CredentialsStore, EcsApi, InstanceF
 use crate::engine::{Engine, EngineHandle, Ports};
 use crate::net::NetworkService;
 use crate::ports::{Containers, Loaded, Store, StoreError};
+use crate::stats;
 use crate::store::RedbStore;
 use crate::telemetry::AuditLog;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ impl Agent {
         let (store, stored) = open_store(config.data_dir.clone()).await?;
         let stored = registration::own_state(&config, &imds, &store, stored).await?;
         let facts = InstanceFacts::measure(
+            stats::processors(),
             config.reserved_memory_mib,
             config.reserved_ports.clone(),
             config.reserved_ports_udp.clone(),

@@ -40,11 +40,13 @@ pub enum FactsError {
 }
 
 impl InstanceFacts {
-    /// Measures this machine.
+    /// Measures this machine. `cpus` are those of the agent's affinity mask, as the original counts them:
+    /// what its own cgroup may use of them says nothing of what tasks may.
     ///
     /// # Errors
     /// [`FactsError`]
     pub fn measure(
+        cpus: u32,
         reserved_memory_mib: u64,
         reserved_tcp: BTreeSet<u16>,
         reserved_udp: BTreeSet<u16>,
@@ -55,9 +57,7 @@ impl InstanceFacts {
         let memory_mib = total_mib
             .checked_sub(reserved_memory_mib)
             .ok_or(FactsError::AllReserved { reserved_mib: reserved_memory_mib, total_mib })?;
-        // Like Go's runtime: the CPUs of the affinity mask.
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-        Ok(Self { cpu_units: cpus * 1024, memory_mib, reserved_tcp, reserved_udp })
+        Ok(Self { cpu_units: u64::from(cpus) * 1024, memory_mib, reserved_tcp, reserved_udp })
     }
 
     /// The same for the core's admission.
@@ -89,10 +89,10 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_measured() {
-        let facts = InstanceFacts::measure(0, BTreeSet::from([22]), BTreeSet::new()).unwrap();
-        assert!(facts.cpu_units >= 1024 && facts.memory_mib > 0);
+        let facts = InstanceFacts::measure(3, 0, BTreeSet::from([22]), BTreeSet::new()).unwrap();
+        assert!(facts.cpu_units == 3072 && facts.memory_mib > 0);
         assert!(matches!(
-            InstanceFacts::measure(1 << 40, BTreeSet::new(), BTreeSet::new()),
+            InstanceFacts::measure(3, 1 << 40, BTreeSet::new(), BTreeSet::new()),
             Err(FactsError::AllReserved { .. })
         ));
     }

@@ -110,3 +110,42 @@ async fn a_disabled_metadata_service_is_not_asked() {
     }
     assert_eq!(backend.metadata_requests(), 0);
 }
+
+/// What its own cgroup may use says nothing of what tasks may: they are in other cgroups.
+#[tokio::test]
+async fn the_agents_own_quota_takes_no_processor_from_tasks() {
+    if in_child("the_agents_own_quota_takes_no_processor_from_tasks", &[]).await {
+        let before = ecsd::stats::processors();
+        let cgroup = HalfAProcessor::enter();
+        assert_eq!(std::thread::available_parallelism().unwrap().get(), 1, "the quota holds");
+        assert_eq!(ecsd::stats::processors(), before);
+        drop(cgroup);
+    }
+}
+
+/// This process in a cgroup of its own that may use half a processor.
+struct HalfAProcessor {
+    cgroup: std::path::PathBuf,
+}
+
+impl HalfAProcessor {
+    fn enter() -> Self {
+        let v1 = std::path::Path::new("/sys/fs/cgroup/cpu");
+        let root = if v1.is_dir() { v1 } else { std::path::Path::new("/sys/fs/cgroup") };
+        let cgroup = root.join(format!("ecsd-quota-{}", std::process::id()));
+        std::fs::create_dir(&cgroup).unwrap();
+        let (file, quota) =
+            if v1.is_dir() { ("cpu.cfs_quota_us", "50000") } else { ("cpu.max", "50000 100000") };
+        std::fs::write(cgroup.join(file), quota).unwrap();
+        std::fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+        Self { cgroup }
+    }
+}
+
+impl Drop for HalfAProcessor {
+    fn drop(&mut self) {
+        let parent = self.cgroup.parent().unwrap().join("cgroup.procs");
+        let _ = std::fs::write(parent, std::process::id().to_string());
+        let _ = std::fs::remove_dir(&self.cgroup);
+    }
+}

@@ -15,6 +15,8 @@ mod support;
 mod instance;
 #[path = "conformance/payloads.rs"]
 mod payloads;
+#[path = "conformance/reaching.rs"]
+mod reaching;
 #[path = "conformance/registration.rs"]
 mod registration;
 #[path = "conformance/reports.rs"]

@@ -13,6 +13,8 @@ mod attach;
 mod clock;
 #[path = "control/environment.rs"]
 mod environment;
+#[path = "control/families.rs"]
+mod families;
 #[path = "control/instance.rs"]
 mod instance;
 #[path = "control/proxies.rs"]
@@ -22,6 +24,10 @@ mod recovery;
 mod support;
 #[path = "control/tcs.rs"]
 mod tcs;
+#[path = "control/tcs_rules.rs"]
+mod tcs_rules;
+#[path = "control/timers.rs"]
+mod timers;
 #[path = "control/tls.rs"]
 mod tls;
 #[path = "control/update.rs"]

@@ -1,13 +1,14 @@
 //! A connection to a host of the control plane: TCP, through the proxy that the environment names,
 //! and TLS where the scheme asks for it. The API, IMDS and both websockets dial by it.
 
+use super::addresses;
 use super::proxy::{Proxies, Proxy, ProxyError};
 use super::tls::{Tls, TlsError};
 use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// The longest answer that a proxy may give to CONNECT.
 const MAX_ANSWER: usize = 16 * 1024;
@@ -127,8 +128,8 @@ impl Dialer {
     pub async fn dial(&self, to: &Target, limit: Duration, tunnel: bool) -> Result<(Wire, bool), DialError> {
         let proxy = self.proxies.to(to.https, &to.host, to.port)?;
         let reach = async {
-            let Some(proxy) = proxy else { return Ok((tcp(&to.host, to.port).await?, false)) };
-            let mut wire = tcp(&proxy.host, proxy.port).await?;
+            let Some(proxy) = proxy else { return Ok((tcp(&to.host, to.port, limit).await?, false)) };
+            let mut wire = tcp(&proxy.host, proxy.port, limit).await?;
             if proxy.tls {
                 wire = self.encrypt(wire, &proxy.host, &proxy.to_string()).await?;
             }
@@ -163,9 +164,11 @@ impl Dialer {
     }
 }
 
-async fn tcp(host: &str, port: u16) -> Result<Wire, DialError> {
-    let failed = |source| DialError::Connect { to: format!("{host}:{port}"), source };
-    let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+async fn tcp(host: &str, port: u16, limit: Duration) -> Result<Wire, DialError> {
+    let to = || Target { https: false, host: host.to_owned(), port }.to_string();
+    let failed = |source| DialError::Connect { to: to(), source };
+    let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+    let stream = addresses::connect(&found, limit).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     Ok(Box::new(stream))
 }

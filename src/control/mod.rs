@@ -11,6 +11,7 @@
 
 pub mod account;
 pub mod acs;
+mod addresses;
 pub mod api;
 pub mod attributes;
 pub mod backoff;

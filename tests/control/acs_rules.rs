@@ -58,6 +58,15 @@ async fn an_inactive_instance_is_told_by_a_close_reason_too() {
 }
 
 #[tokio::test]
+async fn pings_are_answered() {
+    let mut backend = Backend::start().await;
+    let _agent = Agent::start(acs_context(&backend));
+    let mut connection = backend.accept(Channel::Acs).await;
+    connection.answers_pings().await;
+    connection.is_quiet().await;
+}
+
+#[tokio::test]
 async fn unknown_messages_are_no_sign_of_life() {
     let mut backend = Backend::start().await;
     let mut context = acs_context(&backend);

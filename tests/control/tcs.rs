@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 #[derive(Clone)]
 pub struct Told {
     statistics: Statistics,
-    health: Arc<Mutex<Vec<TaskHealth>>>,
+    pub health: Arc<Mutex<Vec<TaskHealth>>>,
     checks: Arc<Mutex<Vec<InstanceCheck>>>,
 }
 
@@ -46,25 +46,38 @@ impl Told {
     }
 
     /// So many tasks of one container each, without a sample.
-    fn tasks(count: usize) -> (Self, Vec<Target>) {
+    pub fn tasks(count: usize) -> (Self, Vec<Target>) {
+        Self::tasks_of(count, 1)
+    }
+
+    /// So many tasks of so many containers each, without a sample.
+    pub fn tasks_of(count: usize, containers: usize) -> (Self, Vec<Target>) {
         let told = Self::nothing();
-        let targets: Vec<Target> = (0..count).map(target).collect();
+        let targets: Vec<Target> = (0..count).flat_map(|number| targets(number, containers)).collect();
         told.statistics.track(&targets);
         (told, targets)
     }
 
     /// A sample of every target, `at` seconds after the start.
-    fn sample(&self, targets: &[Target], at: u64) {
+    pub fn sample(&self, targets: &[Target], at: u64) {
         for target in targets {
             self.statistics.record(&target.key, usage(at));
         }
     }
 }
 
-fn target(number: usize) -> Target {
+/// The containers of a task, the first of which is `main`.
+fn targets(number: usize, containers: usize) -> Vec<Target> {
     let arn = TaskArn::parse(&format!("arn:aws:ecs:us-west-2:1:task/peer/{number:08}")).unwrap();
     let spec = TaskSpec { family: "family".into(), version: "7".into(), ..TaskSpec::empty(arn.clone()) };
-    Target { key: spec.key("main"), id: ContainerId::derive(&arn, "main"), spec: Arc::new(spec) }
+    let spec = Arc::new(spec);
+    let names = std::iter::once("main".to_owned()).chain((1..).map(|n| format!("side-{n}")));
+    let target = |name: String| Target {
+        key: spec.key(&name),
+        id: ContainerId::derive(&arn, &name),
+        spec: spec.clone(),
+    };
+    names.take(containers).map(target).collect()
 }
 
 fn usage(at: u64) -> Usage {

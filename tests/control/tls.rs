@@ -10,7 +10,7 @@ use ecsd::control::proxy::Proxies;
 use ecsd::control::tls::Tls;
 use ecsd::control::{Account, AgentIdentity, EcsApi, credentials, ws};
 
-fn account_of_child() -> Account {
+pub fn account_of_child() -> Account {
     use crate::support::sigv4::{ACCESS_KEY, REGION, SECRET};
     let key = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET, None, None, "test");
     let endpoint = std::env::var("ECSD_TEST_ENDPOINT").unwrap();

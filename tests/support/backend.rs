@@ -108,13 +108,23 @@ impl Backend {
 
     /// `base` is the address by which the service calls itself.
     pub async fn start_as(tls: Option<Arc<rustls::ServerConfig>>, base: Option<&str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", tls, |address| match (base, address) {
+            (Some(base), _) => base.to_owned(),
+            (None, (true, address)) => format!("https://localhost:{}", address.port()),
+            (None, (false, address)) => format!("http://{address}"),
+        })
+        .await
+    }
+
+    /// Listening there, and called as it is told by whether it has TLS and where it listens.
+    pub async fn start_at(
+        bind: &str,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        base: impl FnOnce((bool, std::net::SocketAddr)) -> String,
+    ) -> Self {
+        let listener = TcpListener::bind(bind).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let own = match &tls {
-            Some(_) => format!("https://localhost:{}", address.port()),
-            None => format!("http://{address}"),
-        };
-        let base = base.map_or(own, str::to_owned);
+        let base = base((tls.is_some(), address));
         let acceptor = tls.map(tokio_rustls::TlsAcceptor::from);
         let (calls_in, calls) = mpsc::unbounded_channel();
         let (acs_in, acs) = mpsc::unbounded_channel();
@@ -341,6 +351,21 @@ impl Connection {
         self.send("HeartbeatMessage", json!({"healthy": true, "messageId": id})).await;
         let (kind, body) = self.receive().await;
         assert_eq!((kind.as_str(), &body), ("HeartbeatAckRequest", &json!({"messageId": id})));
+    }
+
+    /// Sends a ping and waits for its answer; what comes before that is passed over.
+    pub async fn answers_pings(&mut self) {
+        self.socket.send(Message::Ping(b"well?".to_vec().into())).await.unwrap();
+        let answer = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Pong(data))) => return assert_eq!(data.as_ref(), b"well?"),
+                    Some(Ok(_)) => {}
+                    other => panic!("no pong, but {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.expect("no pong came");
     }
 
     /// Closes by the book: sends a close frame and waits for the answer.

@@ -79,9 +79,15 @@ impl Host {
 
     /// Starts the agent against any back end.
     pub fn start_agent_at(&mut self, endpoint: &str) {
+        self.start_agent_with(&[], endpoint);
+    }
+
+    /// The same, with flags.
+    pub fn start_agent_with(&mut self, flags: &[&str], endpoint: &str) {
         let dir = self.dir.path();
         let log = std::fs::File::options().create(true).append(true).open(dir.join("agent.out")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ecsd"))
+            .args(flags)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("ECS_BACKEND_HOST", endpoint)

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "command_line/attributes.rs"]
+mod attributes;
 mod support;
 
 use serde_json::{Value, json};

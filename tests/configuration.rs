@@ -178,3 +178,96 @@ fn a_log_that_can_not_be_written_does_not_keep_the_agent_from_its_work() {
     told("warn", "\\\"loud\\\" is no level");
     told("critical", "ECS_DATADIR /proc/no/such/data");
 }
+
+/// A directory for logs, with what is in it.
+struct Logs(PathBuf);
+
+impl Logs {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("ecsd-logs-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("agent.log")
+    }
+
+    /// Runs an agent that comes as far as its data directory, and says so at three levels.
+    fn run(&self, variables: &[(&str, &str)]) -> String {
+        let file = self.file();
+        let own = [
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("ECS_LOGFILE", file.to_str().unwrap()),
+            ("ECS_AUDIT_LOGFILE_DISABLED", "true"),
+            ("ECS_DATADIR", "/proc/no/such/data"),
+            ("ECS_LOGLEVEL", "info"),
+            ("ECS_CHECKPOINT", "false"),
+        ];
+        let (code, output, _) = ecsd(&[], &File::new(""), &[&own, variables].concat());
+        assert_eq!(code, Some(1), "{output}");
+        output
+    }
+
+    /// Names, in order.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_log_file_has_a_level_of_its_own_and_none_where_the_log_has_a_driver() {
+    for (variables, levels) in [
+        (&[][..], &["warn", "critical"][..]),
+        (&[("ECS_LOGLEVEL_ON_INSTANCE", "CRIT")], &["critical"]),
+        (&[("ECS_LOG_DRIVER", "awslogs")], &[]),
+        (&[("ECS_LOG_DRIVER", "awslogs"), ("ECS_LOGLEVEL_ON_INSTANCE", "crit")], &["critical"]),
+        (&[("ECS_LOGLEVEL", "none"), ("ECS_LOGLEVEL_ON_INSTANCE", "warn")], &["warn", "critical"]),
+    ] {
+        let logs = Logs::new();
+        let output = logs.run(variables);
+        let text = logs.text();
+        for level in ["warn", "critical"] {
+            let line = format!("level={level} time=");
+            assert_eq!(text.contains(&line), levels.contains(&level), "{level} {variables:?}: {text}");
+            let is_silent = variables.contains(&("ECS_LOGLEVEL", "none"));
+            assert_eq!(output.contains(&line), !is_silent, "{level} {variables:?}: {output}");
+        }
+    }
+}
+
+#[test]
+fn the_log_file_is_turned_over_by_size_by_the_hour_or_never() {
+    let small = ("ECS_LOG_MAX_FILE_SIZE_MB", "0.00001");
+    let names = |variables: &[(&str, &str)]| {
+        let logs = Logs::new();
+        std::fs::write(logs.file(), "of an earlier life, and of another hour\n").unwrap();
+        let before = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        std::fs::File::options().append(true).open(logs.file()).unwrap().set_modified(before).unwrap();
+        logs.run(variables);
+        logs.names()
+    };
+    assert_eq!(names(&[]), ["agent.log"], "it is small");
+    let by_size = names(&[small]);
+    assert!(by_size.len() > 2 && by_size[..2] == ["agent.log", "agent.log.1"], "{by_size:?}");
+    assert_eq!(names(&[small, ("ECS_LOG_MAX_ROLL_COUNT", "1")]).len(), 2, "one is kept");
+    assert_eq!(names(&[small, ("ECS_LOG_ROLLOVER_TYPE", "none")]), ["agent.log"]);
+    let hourly = names(&[small, ("ECS_LOG_ROLLOVER_TYPE", "hourly")]);
+    let hour = hourly.last().unwrap().strip_prefix("agent.log.").unwrap();
+    let digits: Vec<usize> = hour.split('-').map(str::len).collect();
+    assert_eq!((hourly.len(), digits), (2, vec![4, 2, 2, 2]), "{hourly:?}");
+}

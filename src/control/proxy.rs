@@ -1,7 +1,8 @@
 //! Which proxy leads to a host, by the rules of Go that the original follows (spec/control-plane.md
 //! 0.2): `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, upper case first; HTTPS takes `HTTP_PROXY` where it
-//! has none of its own. This machine and link-local addresses are always reached directly. Pure; a
-//! proxy's password is in no `Debug` and in no error.
+//! has none of its own. This machine and link-local addresses are always reached directly. Where
+//! `REQUEST_METHOD` is set, `HTTP_PROXY` is not taken: a CGI program gets it from who asks. Pure; a proxy's
+//! password is in no `Debug` and in no error.
 
 use base64::Engine as _;
 use http::HeaderValue;
@@ -78,7 +79,8 @@ impl Proxies {
             set(name).or_else(|| set(&name.to_lowercase()))
         };
         let blank = |value: &String| value.trim().is_empty();
-        let http = get("HTTP_PROXY").map(|value| ("HTTP_PROXY", value));
+        let is_cgi = vars("REQUEST_METHOD").is_some_and(|method| !method.is_empty());
+        let http = if is_cgi { None } else { get("HTTP_PROXY") }.map(|value| ("HTTP_PROXY", value));
         let https = get("HTTPS_PROXY").map(|value| ("HTTPS_PROXY", value));
         let https = https.filter(|(_, value)| !blank(value)).or_else(|| http.clone());
         let proxy = |named: Option<(&'static str, String)>| {
@@ -225,6 +227,8 @@ mod tests {
         assert_eq!(to(&blank, true, "h", 443).as_deref(), Some("plain:1"));
         assert_eq!(to(&proxies(&[("HTTPS_PROXY", "s:2")]), false, "h", 80), None);
         assert_eq!(to(&proxies(&[]), true, "h", 443), None);
+        let cgi = proxies(&[("HTTP_PROXY", "plain:1"), ("REQUEST_METHOD", "GET")]);
+        assert_eq!((to(&cgi, false, "h", 80), to(&cgi, true, "h", 443)), (None, None));
     }
 
     #[test]

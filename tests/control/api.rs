@@ -339,10 +339,13 @@ async fn long_texts_are_cut_and_empty_lists_left_out() {
     let mut change = change_of(&fixture("single")["submits"][0]);
     change.reason = "é".repeat(600);
     change.containers[0].reason = Some("x".repeat(5000));
+    change.containers[0].runtime_id = Some(ContainerId::from_recorded("r".repeat(300)));
     reporter(&backend).submit(&change).await;
     let call = backend.call().await;
-    assert_eq!(call.body["reason"].as_str().unwrap().len(), 1024);
-    assert_eq!(call.body["containers"][0]["reason"].as_str().unwrap().len(), 1024);
+    let container = &call.body["containers"][0];
+    let length = |text: &Value| text.as_str().unwrap().len();
+    assert_eq!((length(&call.body["reason"]), length(&container["reason"])), (1024, 1024));
+    assert_eq!(length(&container["runtimeId"]), 255);
     change.containers.clear();
     reporter(&backend).submit(&change).await;
     assert!(backend.call().await.body.get("containers").is_none());
@@ -356,6 +359,26 @@ async fn without_ipv4_its_bindings_are_not_told() {
     let body = submits.as_array().unwrap().iter().find(bound).expect("a recorded change with bindings");
     reporter(&backend).with_ipv6_only(true).submit(&change_of(body)).await;
     assert!(backend.call().await.body["containers"][0]["networkBindings"].is_null());
+}
+
+#[tokio::test]
+async fn of_a_container_with_a_range_a_hundred_bindings_are_told() {
+    let mut backend = Backend::start().await;
+    let mut change = change_of(&fixture("single")["submits"][0]);
+    let binding = |port: u16| NetworkBinding {
+        bind_ip: std::net::Ipv4Addr::UNSPECIFIED,
+        container_port: port,
+        host_port: port,
+        count: if port == 1 { 2 } else { 1 },
+        is_range: port == 1,
+        protocol: Protocol::Tcp,
+    };
+    for (first, told) in [(1, 100), (3, 148)] {
+        change.containers[0].bindings = (first..=150).map(binding).collect();
+        assert_eq!(reporter(&backend).submit(&change).await, ReportOutcome::Accepted);
+        let body = backend.call().await.body;
+        assert_eq!(body["containers"][0]["networkBindings"].as_array().unwrap().len(), told);
+    }
 }
 
 #[tokio::test]

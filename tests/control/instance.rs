@@ -6,6 +6,7 @@ use crate::support::containerd::TempDir;
 use crate::support::sigv4::{ACCESS_KEY, SECRET};
 use crate::{account, api_of};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use ecsd::app::lifecycle::{LifecycleError, WarmPoolTimings, check_cloud_init, leave_warm_pool};
 use ecsd::app::spot::drain_when_interrupted;
 use ecsd::control::credentials::{ChainOptions, CredentialsCache};
@@ -14,6 +15,8 @@ use ecsd::control::http::SchemeClient;
 use ecsd::control::imds::{Imds, InstanceDocument, paths};
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -83,7 +86,58 @@ async fn an_external_instance_reads_its_rotating_file_before_shared_files() {
     assert_eq!(chain.get().await.unwrap().access_key_id(), "OTHER");
 }
 
+#[tokio::test]
+async fn an_external_instance_takes_those_of_its_environment_first_and_of_its_role_last() {
+    let dir = TempDir::new("rotating");
+    let rotating = dir.path().join("credentials");
+    std::fs::write(&rotating, profile("default", "ROTATED")).unwrap();
+    let backend = Backend::start().await;
+    let role = json!({"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ROLE", "SecretAccessKey": "s",
+        "Token": "t", "Expiration": "2099-01-01T00:00:00Z", "LastUpdated": "2020-01-01T00:00:00Z"});
+    for base in ["security-credentials", "security-credentials-extended"] {
+        backend.metadata(&format!("/latest/meta-data/iam/{base}/"), "role");
+        backend.metadata(&format!("/latest/meta-data/iam/{base}/role"), &role.to_string());
+    }
+    let nowhere = ("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
+    let name = "an_external_instance_takes_those_of_its_environment_first_and_of_its_role_last";
+    for (file, own, expected) in [
+        (rotating.to_str().unwrap(), Some("OWN"), "OWN"),
+        (rotating.to_str().unwrap(), None, "ROTATED"),
+        ("/nonexistent", None, "ROLE"),
+    ] {
+        let mut vars = vec![
+            nowhere,
+            ("AWS_CONFIG_FILE", "/nonexistent"),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", backend.endpoint()),
+            ("ECSD_TEST_FILE", file),
+            ("ECSD_TEST_EXPECTED", expected),
+        ];
+        vars.extend(own.map(|key| ("AWS_ACCESS_KEY_ID", key)));
+        vars.extend(own.map(|_| ("AWS_SECRET_ACCESS_KEY", "s")));
+        if in_child_of("instance", name, &vars).await {
+            let file = std::env::var("ECSD_TEST_FILE").unwrap();
+            let found = external(Path::new(&file), "default").get().await.unwrap();
+            assert_eq!(found.access_key_id(), std::env::var("ECSD_TEST_EXPECTED").unwrap());
+            return;
+        }
+    }
+}
+
 // === Identity document ===
+
+/// Gives the same credentials each time, and counts how often.
+#[derive(Debug, Clone, Default)]
+struct Counted(Arc<AtomicUsize>);
+
+impl ProvideCredentials for Counted {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        future::ProvideCredentials::ready(Ok(Credentials::new(ACCESS_KEY, SECRET, None, None, "test")))
+    }
+}
 
 #[tokio::test]
 async fn a_document_that_comes_late_is_waited_for_and_drops_the_credentials() {
@@ -92,10 +146,12 @@ async fn a_document_that_comes_late_is_waited_for_and_drops_the_credentials() {
     backend.metadata(DOCUMENT, r#"{"instanceId":"i-1"}"#);
     backend.metadata("/latest/dynamic/instance-identity/signature", "sig");
     backend.metadata_refuses(DOCUMENT, 2);
-    let credentials =
-        CredentialsCache::from_provider(Credentials::new(ACCESS_KEY, SECRET, None, None, "test"));
+    let counted = Counted::default();
+    let credentials = CredentialsCache::from_provider(counted.clone());
+    credentials.get().await.unwrap();
     let imds = imds_of(&backend);
     let document = imds.document(Duration::from_secs(30), &credentials).await;
+    assert_eq!(counted.0.load(Ordering::SeqCst), 3, "fetched again after each refusal");
     assert_eq!((document.instance_id().as_deref(), document.signature.as_str()), (Some("i-1"), "sig"));
     backend.metadata_refuses(DOCUMENT, 100);
     let document = imds.document(Duration::ZERO, &credentials).await;

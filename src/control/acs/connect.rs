@@ -3,8 +3,7 @@
 use super::AcsContext;
 use crate::control::ws::{self, WsError};
 
-/// What the agent says it runs on. The original passes this value bare and then takes no agent
-/// updates, which is true of ecsd.
+/// What the agent says it runs on: a value that the original passes bare, too.
 pub const RUNTIME: &str = "containerd";
 
 /// `<endpoint>/ws?...`, keys sorted. `send_credentials` asks ACS for the credentials of all tasks.

@@ -28,6 +28,9 @@ setup-test:
 setup-bench:
 	@deploy/setup.sh --test --bench
 
+# What the agent calls itself to ECS and in `ecsd -version`: the commit, `*` before it where the tree has changes.
+build bench soak: export ECSD_COMMIT := $(shell git diff --quiet HEAD 2>/dev/null || echo '*')$(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
+
 build: setup
 	cargo build --release --locked
 

@@ -48,6 +48,7 @@ fn what_is_asked_for_is_printed() {
     assert!(output(&["-help"]).1.contains("-blackhole-ec2-metadata"));
     for (command, expected) in [
         (&["local"][..], "no AWS account"),
+        (&["local"], "Exit codes: 0 done"),
         (&["local", "run"], "--for <DURATION>"),
         (&["local", "run"], "- fake:  Well-formed ones"),
         (&["local", "stats"], "--json"),

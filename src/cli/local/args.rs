@@ -22,7 +22,9 @@ use std::time::Duration;
         aws ecs list-tasks --cluster local --endpoint-url http://127.0.0.1:8000\n  \
         ecsd local logs -f web\n  \
         ecsd local stats\n  \
-        ecsd local down"
+        ecsd local down\n\n\
+        Exit codes: 0 done (run: the task did its work, or ran until it was stopped), 1 failed (run: an essential \
+        container did),\n2 a command line or a file that can't be."
 )]
 pub struct LocalArgs {
     /// What to do

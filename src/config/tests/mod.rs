@@ -1,4 +1,5 @@
 mod layers;
+mod original;
 mod rows;
 
 use super::*;

@@ -76,6 +76,7 @@ fn targets(number: usize, containers: usize) -> Vec<Target> {
         key: spec.key(&name),
         id: ContainerId::derive(&arn, &name),
         spec: spec.clone(),
+        restarts: None,
     };
     names.take(containers).map(target).collect()
 }

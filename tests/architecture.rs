@@ -51,6 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("main", &["cli"]),
     ("bin", &["logs"]),
+    ("init", &[]),
     ("lib", &[]),
 ];
 
@@ -293,6 +294,29 @@ fn files_are_short() {
     }
     let long: Vec<_> = sizes.iter().filter(|(lines, _)| *lines > LINES_MAX).collect();
     assert!(long.is_empty(), "longer than {LINES_MAX} lines: {long:?}");
+}
+
+/// The crate forbids unsafe code, but `build.rs` compiles this program by itself.
+#[test]
+fn unsafe_code_is_in_the_init_program_alone() {
+    let word = format!("un{}", "safe ");
+    let has = |path: &PathBuf| production(path).contains(&word);
+    let wrong: Vec<_> =
+        rust_files("src").into_iter().filter(|path| has(path) && module_of(path) != "init").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    for path in rust_files("src/init") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let count = |what: &str| text.matches(what).count();
+        let (blocks, functions) =
+            (count(&format!("{word}{{")), count(&format!("{word}fn")) + count(&format!("{word}extern")));
+        assert_eq!(count("// SAFETY:"), blocks, "{}: each block says why it is sound", path.display());
+        assert_eq!(
+            count("/// # Safety"),
+            functions,
+            "{}: each function says what it asks for",
+            path.display()
+        );
+    }
 }
 
 #[test]

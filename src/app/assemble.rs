@@ -128,16 +128,16 @@ impl Host {
         let cgroups = CgroupService::new(options::cgroups(config));
         let cgroups = cgroups.map_err(|error| Failure::terminal(chain(&error)))?;
         let cgroups = Arc::new(cgroups);
-        let abilities = {
+        let (abilities, of_containers) = {
             let (config, cgroups) = (config.clone(), cgroups.clone());
-            let probed = tokio::task::spawn_blocking(move || Abilities::probe(&config, &cgroups));
+            let probed = tokio::task::spawn_blocking(move || {
+                let abilities = Abilities::probe(&config, &cgroups)?;
+                Ok((abilities, options::containers(&config, cgroups.systemd_cgroup())?))
+            });
             probed.await.map_err(Failure::retry)??
         };
-        let containers = Arc::new(ContainerService::new(
-            connection,
-            options::containers(config, cgroups.systemd_cgroup())?,
-            Arc::new(glue::Images(images.store())),
-        ));
+        let images_of_containers = Arc::new(glue::Images(images.store()));
+        let containers = Arc::new(ContainerService::new(connection, of_containers, images_of_containers));
         let networks = NetworkService::new(options::networks(config))
             .map_err(|error| Failure::terminal(chain(&error)))?;
         networks.start().await.map_err(|error| Failure::retry(chain(&error)))?;

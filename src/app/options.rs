@@ -57,7 +57,7 @@ pub(super) fn images(config: &Config) -> Result<ImageOptions, Failure> {
     Ok(options)
 }
 
-/// Of containers; `systemd_cgroup` where systemd owns the cgroup tree.
+/// Of containers; `systemd_cgroup` where systemd owns the cgroup tree. Blocks.
 pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
     Ok(ContainerOptions {
         snapshotter: config.containerd_snapshotter.clone(),
@@ -65,7 +65,18 @@ pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<Contai
         runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
         systemd_cgroup,
         logger_program: logger_program(config)?,
+        init_program: init_program(config),
     })
+}
+
+/// The program that is PID 1 where one of ours has to be, written into ECS_DATADIR. Blocks.
+fn init_program(config: &Config) -> Option<PathBuf> {
+    let written = crate::containerd::init::install(&config.data_dir);
+    if let Err(error) = &written {
+        let directory = config.data_dir.display();
+        tracing::error!(%error, "the init program can't be run from ECS_DATADIR ({directory})");
+    }
+    written.ok()
 }
 
 /// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.

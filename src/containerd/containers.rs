@@ -65,6 +65,8 @@ pub struct ContainerOptions {
     pub systemd_cgroup: bool,
     /// The program that writes a container's log; absolute.
     pub logger_program: PathBuf,
+    /// Where [`super::init::install`] wrote the program that is PID 1; `None` where it could not.
+    pub init_program: Option<PathBuf>,
 }
 
 /// The containers of one containerd namespace. Shared by reference; every call is concurrent.
@@ -84,9 +86,9 @@ impl ContainerService {
     pub fn new(connection: Connection, options: ContainerOptions, images: Arc<dyn ImageLookup>) -> Self {
         Self {
             connection,
-            options,
             images,
-            host: HostFacts::read(),
+            host: HostFacts { init: options.init_program.clone(), ..HostFacts::read() },
+            options,
             events: EventHub::default(),
             groups: ShimGroups::default(),
             accounts: AccountsCache::default(),

@@ -9,6 +9,7 @@ mod groundwork;
 mod groups;
 pub mod image;
 pub mod images;
+pub mod init;
 mod json;
 mod linked;
 pub mod lookup;

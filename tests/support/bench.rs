@@ -175,6 +175,7 @@ fn service(daemon: &PrivateContainerd, namespace: &str, image: UnpackedImageInfo
         runtime_binary: None,
         systemd_cgroup: false,
         logger_program: daemon.directory().join("logger.sh"),
+        init_program: Some(ecsd::containerd::init::install(daemon.directory()).unwrap()),
     };
     Arc::new(ContainerService::new(connection, options, Arc::new(OneImage(image))))
 }

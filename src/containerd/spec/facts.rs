@@ -54,18 +54,15 @@ pub struct HostFacts {
     pub apparmor: AppArmor,
     /// SELinux, where containers get labels.
     pub selinux: Option<SelinuxContexts>,
-    /// A static program that runs another and reaps what it leaves behind.
+    /// The program of ours that runs another and reaps what it leaves behind, where it could be written.
     pub init: Option<PathBuf>,
 }
-
-/// Where Docker's packages put their init, and where a static one may be else.
-const INIT_PROGRAMS: [&str; 4] =
-    ["/usr/libexec/docker/docker-init", "/usr/bin/docker-init", "/usr/bin/tini-static", "/sbin/docker-init"];
 
 const CAP_SYS_RESOURCE: u32 = 24;
 
 impl HostFacts {
-    /// Reads them. What can't be read is taken as absent: the least is then given to containers.
+    /// Reads them. What can't be read is taken as absent: the least is then given to containers. The
+    /// init program is not the host's to have.
     pub fn read() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let release = nix::sys::utsname::uname()
@@ -90,7 +87,7 @@ impl HostFacts {
             // Labels shut a container out of the host's directories until those are relabelled,
             // which nothing here does.
             selinux: None,
-            init: INIT_PROGRAMS.iter().map(PathBuf::from).find(|path| is_static(path)),
+            init: None,
         }
     }
 
@@ -140,25 +137,6 @@ fn apparmor() -> AppArmor {
     }
 }
 
-/// A 64-bit ELF program that asks for no interpreter: it runs in any image.
-fn is_static(path: &Path) -> bool {
-    const INTERPRETER: u32 = 3;
-    let mut start = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| std::io::Read::read_to_end(&mut std::io::Read::take(file, 4096), &mut start));
-    if read.is_err() || !start.starts_with(b"\x7fELF\x02\x01") {
-        return false;
-    }
-    let short = |at: usize| start.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes);
-    let (Some(size), Some(count)) = (short(54), short(56)) else { return false };
-    let kind = |index: u16| {
-        // The headers follow the file's own, which is 64 bytes long.
-        let at = 64 + usize::from(index) * usize::from(size);
-        start.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
-    };
-    count > 0 && (0..count).all(|index| kind(index).is_some_and(|kind| kind != INTERPRETER))
-}
-
 fn throttle_cpus() -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/sys/devices/system/cpu") else { return Vec::new() };
     let number = |name: &std::ffi::OsStr| name.to_str()?.strip_prefix("cpu")?.parse::<u32>().ok();
@@ -200,14 +178,6 @@ mod tests {
         assert_eq!(parse_release(""), (0, 0));
         assert_eq!(parse_bounding("Name:\tx\nCapBnd:\t000001fffeffffff\n"), 0x1ff_feff_ffff);
         assert_eq!(parse_bounding("junk"), 0);
-    }
-
-    #[test]
-    fn a_static_program_is_told_from_others() {
-        assert!(is_static(Path::new("/bin/busybox")), "busybox-static");
-        for other in ["/bin/ls", "/etc/passwd", "/absent", "/"] {
-            assert!(!is_static(Path::new(other)), "{other}");
-        }
     }
 
     #[test]

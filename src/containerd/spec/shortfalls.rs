@@ -13,8 +13,8 @@ pub fn shortfalls(settings: &ContainerSettings, host: &HostFacts) -> Vec<&'stati
     let all = [
         (
             settings.init && host.init.is_none(),
-            "initProcessEnabled has no effect, as this host has no init program (a static docker-init): the \
-             container's own process is PID 1 and must reap its children",
+            "initProcessEnabled has no effect, as the agent could not write its init program: the container's own \
+             process is PID 1 and must reap its children",
         ),
         (
             settings.init && settings.namespaces.host_pid,

@@ -6,6 +6,7 @@
 
 mod abilities;
 mod acs;
+mod ask;
 mod assemble;
 mod attach;
 mod audit;

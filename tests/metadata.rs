@@ -12,6 +12,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test panics on what it did not expect")]
 
+#[path = "metadata/ecs.rs"]
+mod ecs;
+
 use ecsd::model::*;
 use ecsd::tmds::*;
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::assemble::Agent;
 use super::notify::Notifier;
-use super::registration::Registrar;
-use super::{Failure, UPDATE, acs, attach, audit, glue, lifecycle, spot, telemetry};
+use super::registration::{Registrar, cluster_or_default};
+use super::{Failure, UPDATE, acs, ask, attach, audit, glue, lifecycle, spot, telemetry};
 use crate::control::acs::{AcsContext, AcsTimings};
 use crate::control::api::Registered;
 use crate::control::tcs::{TcsContext, TcsTimings};
@@ -140,6 +140,9 @@ impl Agent {
         let limit = RateLimit { per_second: steady, burst };
         let metadata = MetadataHandler::new(snapshot.clone(), credentials, limit);
         let metadata = if self.config.metrics_disabled { metadata } else { metadata.with_stats(told) };
+        let cluster = cluster_or_default(&self.config);
+        let ecs = ask::Ecs::new(self.account.clone(), cluster, self.roles.clone());
+        let metadata = metadata.with_ecs(Arc::new(ecs));
         let metadata = match self.audit.clone() {
             Some(log) => metadata.with_audit(Arc::new(audit::Audit {
                 log,

@@ -8,6 +8,7 @@ mod error;
 mod order;
 mod register;
 mod submit;
+mod tasks;
 
 pub use discover::PollEndpoints;
 pub use error::ApiError;

@@ -8,6 +8,7 @@
 pub mod attachment;
 pub mod container;
 pub mod credentials;
+pub mod ecs;
 pub mod ids;
 pub mod image;
 pub mod network;
@@ -26,6 +27,7 @@ pub use container::{
     PortRange, RestartPolicy, VolumeFrom,
 };
 pub use credentials::{CredentialsId, RoleCredentials};
+pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure, TaskProtection};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};

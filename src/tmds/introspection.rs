@@ -2,14 +2,12 @@
 //! (spec/local-endpoints-config.md 2).
 
 use super::gojson::opt_time;
-use super::reply::{Handler, Reply, RequestHead};
+use super::reply::{Answer, Handler, Reply, RequestHead};
 use super::route::query_value;
 use super::shapes::{self, PortBody, VolumeBody};
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
 use crate::model::{DesiredStatus, TaskStatus, Wall};
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -98,8 +96,8 @@ impl IntrospectionHandler {
 }
 
 impl Handler for IntrospectionHandler {
-    fn answer(&self, request: &RequestHead<'_>) -> Response<Full<Bytes>> {
-        self.reply(request).into_response()
+    fn answer(&self, request: &RequestHead<'_>) -> Answer {
+        Answer::Now(self.reply(request).into_response())
     }
 }
 

@@ -5,16 +5,17 @@
 
 use super::audit::{self, AccessLog};
 use super::credentials::{self, CredentialsLookup};
+use super::ecs::{self, AskEcs};
 use super::limit::{Limiter, RateLimit};
-use super::reply::{Handler, Reply, RequestHead};
+use super::reply::{Answer, Handler, Reply, RequestHead};
 use super::route::{Route, Version, query_value, route};
 use super::shapes;
 use super::snapshot::{ContainerView, Snapshot, Stage};
 use super::stats::{Stats, StatsLookup};
-use http_body_util::Full;
+use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,6 +30,13 @@ pub struct MetadataHandler {
     limiter: Limiter,
     stats: Option<Arc<dyn StatsLookup>>,
     audit: Option<Arc<dyn AccessLog>>,
+    ecs: Option<Arc<dyn AskEcs>>,
+}
+
+/// A reply, or what has to be asked for it; takes the request's body.
+enum Said {
+    Now(Reply),
+    Later(Box<dyn FnOnce(Bytes) -> BoxFuture<'static, Reply> + Send>),
 }
 
 impl MetadataHandler {
@@ -38,7 +46,7 @@ impl MetadataHandler {
         credentials: Arc<dyn CredentialsLookup>,
         limit: RateLimit,
     ) -> Self {
-        Self { snapshots, credentials, limiter: Limiter::new(limit), stats: None, audit: None }
+        Self { snapshots, credentials, limiter: Limiter::new(limit), stats: None, audit: None, ecs: None }
     }
 
     /// The same, and it knows what containers use: without, statistics of one are an error.
@@ -53,6 +61,12 @@ impl MetadataHandler {
         Self { audit: Some(log), ..self }
     }
 
+    /// The same, and it asks ECS what ECS alone knows: without, tasks have no tags and no protection.
+    #[must_use]
+    pub fn with_ecs(self, ecs: Arc<dyn AskEcs>) -> Self {
+        Self { ecs: Some(ecs), ..self }
+    }
+
     fn audited(&self, request: &RequestHead<'_>, reply: Reply, credentials_id: Option<&str>) -> Reply {
         if let Some(log) = &self.audit {
             audit::tell(&**log, request, reply.status, credentials_id);
@@ -60,15 +74,18 @@ impl MetadataHandler {
         reply
     }
 
-    fn reply(&self, request: &RequestHead<'_>) -> Reply {
+    fn reply(&self, request: &RequestHead<'_>) -> Said {
         // Decoded, so that spelling a path in another way gives no second bucket.
         let path = percent_decode_str(request.path).decode_utf8_lossy();
         if !self.limiter.allow(request.peer.ip(), &path, Instant::now()) {
             let refusal = "You have reached maximum request limit.";
-            return self.audited(request, Reply::text(StatusCode::TOO_MANY_REQUESTS, refusal), None);
+            let reply = Reply::text(StatusCode::TOO_MANY_REQUESTS, refusal);
+            return Said::Now(self.audited(request, reply, None));
         }
         let snapshot = self.snapshots.borrow().clone();
-        match route(request.path) {
+        Said::Now(match route(request.path) {
+            Route::Protection(id) => return self.protection(snapshot, id, request.method),
+            Route::TaskWithTags(version, id) => return self.task_with_tags(snapshot, version, id),
             Route::CredentialsV1 => {
                 let id = query_value(request.query, "id").unwrap_or_default();
                 let reply = credentials::answer(&*self.credentials, "CredentialsV1Request", &id);
@@ -81,25 +98,74 @@ impl MetadataHandler {
             Route::Moved(path) => Reply::moved(&request.query.map(|q| format!("{path}?{q}")).unwrap_or(path)),
             Route::NotFound => Reply::not_found(),
             other => metadata(&snapshot, self.stats.as_deref(), other, request.peer.ip()),
+        })
+    }
+
+    fn protection(&self, snapshot: Arc<Snapshot>, id: String, method: &Method) -> Said {
+        if !matches!(*method, Method::GET | Method::PUT) {
+            return Said::Now(Reply::not_allowed());
+        }
+        let (ecs, method) = (self.ecs.clone(), method.clone());
+        Said::Later(Box::new(move |body| Box::pin(ecs::protection(ecs, snapshot, id, method, body))))
+    }
+
+    /// Of a task whose containers are not there yet the original does not ask.
+    fn task_with_tags(&self, snapshot: Arc<Snapshot>, version: Version, id: String) -> Said {
+        let is_there = |view: ContainerView<'_>| view.task.containers().any(|c| c.stage() != Stage::Unseen);
+        match (snapshot.endpoint(&id).map(is_there), self.ecs.clone()) {
+            (Some(true), Some(ecs)) => {
+                Said::Later(Box::new(move |_| Box::pin(tagged(ecs, snapshot, version, id))))
+            }
+            _ => Said::Now(task(&snapshot, version, &id)),
         }
     }
 }
 
+/// A task with what ECS says of it and of the instance, one after the other as the original asks.
+async fn tagged(ecs: Arc<dyn AskEcs>, snapshot: Arc<Snapshot>, version: Version, id: String) -> Reply {
+    let Some(view) = snapshot.endpoint(&id) else { return task(&snapshot, version, &id) };
+    let mut body = shapes::task(&snapshot, view.task, version);
+    let name = &view.spec.name;
+    if let Some(instance) = &snapshot.container_instance_arn {
+        let tags = ecs::tags(&*ecs, instance.clone(), name.clone()).await;
+        body = body.with_instance_tags(instance, tags, version);
+    }
+    let tags = ecs::tags(&*ecs, view.task.spec.arn.as_str().to_owned(), name.clone()).await;
+    Reply::json(StatusCode::OK, &body.with_task_tags(tags, version))
+}
+
+fn task(snapshot: &Snapshot, version: Version, id: &str) -> Reply {
+    match snapshot.endpoint(id) {
+        Some(view) => Reply::json(StatusCode::OK, &shapes::task(snapshot, view.task, version)),
+        None => no_task(version, "task metadata handler", unknown(version), id),
+    }
+}
+
 impl Handler for MetadataHandler {
-    fn answer(&self, request: &RequestHead<'_>) -> Response<Full<Bytes>> {
-        let mut response = self.reply(request).into_response();
+    fn answer(&self, request: &RequestHead<'_>) -> Answer {
+        let said = self.reply(request);
         let forwarded = request.headers.get("x-forwarded-for").cloned();
         let limit = format!("{}.00", self.limiter.limit.per_second);
         let value = |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
-        for (name, value) in [
+        let headers = [
             ("x-rate-limit-duration", HeaderValue::from_static("1")),
             ("x-rate-limit-limit", value(&limit)),
             ("x-rate-limit-request-forwarded-for", forwarded.unwrap_or(HeaderValue::from_static(""))),
             ("x-rate-limit-request-remote-addr", value(&request.peer.to_string())),
-        ] {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
+        ];
+        let finished = |reply: Reply| {
+            let mut response = reply.into_response();
+            for (name, value) in headers {
+                response.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+            response
+        };
+        match said {
+            Said::Now(reply) => Answer::Now(finished(reply)),
+            Said::Later(ask) => {
+                Answer::Later(Box::new(move |body| Box::pin(async move { finished(ask(body).await) })))
+            }
         }
-        response
     }
 }
 
@@ -125,10 +191,7 @@ fn metadata(snapshot: &Snapshot, stats: Option<&dyn StatsLookup>, route: Route, 
             Some(view) => Reply::json(ok, &shapes::container(snapshot, view, Some(version))),
             None => no_container(version, "container metadata handler", unknown(version), &id),
         },
-        Route::Task(version, id) => match snapshot.endpoint(&id) {
-            Some(view) => Reply::json(ok, &shapes::task(snapshot, view.task, version)),
-            None => no_task(version, "task metadata handler", unknown(version), &id),
-        },
+        Route::Task(version, id) => task(snapshot, version, &id),
         Route::ContainerStats(version, id) => match snapshot.endpoint(&id) {
             Some(view) => match stats {
                 Some(_) => Reply::json(ok, &Stats::of(view, stats, version)),
@@ -164,10 +227,13 @@ fn metadata(snapshot: &Snapshot, stats: Option<&dyn StatsLookup>, route: Route, 
             let text = format!("{} container associations handler: {text}", word(version));
             fail(StatusCode::BAD_REQUEST, text)
         }
-        // Answered before, without the snapshot.
-        Route::CredentialsV1 | Route::CredentialsV2(_) | Route::Moved(_) | Route::NotFound => {
-            Reply::not_found()
-        }
+        // Answered before.
+        Route::CredentialsV1
+        | Route::CredentialsV2(_)
+        | Route::TaskWithTags(..)
+        | Route::Protection(_)
+        | Route::Moved(_)
+        | Route::NotFound => Reply::not_found(),
     }
 }
 

@@ -1,15 +1,18 @@
 //! Requests and replies, before and after HTTP: what handlers take and give.
 
 use super::gojson;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION, X_CONTENT_TYPE_OPTIONS};
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{HeaderMap, Method, Response, StatusCode};
 use std::net::SocketAddr;
 
-/// A request as far as anything here looks at it. Bodies are never read.
+/// A request as far as anything here looks at it. A body is read for who answers [`Answer::Later`] alone.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
+    /// Method.
+    pub method: &'a Method,
     /// Path as it came, percent-encoded.
     pub path: &'a str,
     /// Query as it came, without the `?`.
@@ -20,10 +23,18 @@ pub struct RequestHead<'a> {
     pub peer: SocketAddr,
 }
 
+/// The answer to one request.
+pub enum Answer {
+    /// At once.
+    Now(Response<Full<Bytes>>),
+    /// Made of the request's body, which may take asking somebody else.
+    Later(Box<dyn FnOnce(Bytes) -> BoxFuture<'static, Response<Full<Bytes>>> + Send>),
+}
+
 /// Answers requests. Must not block: it runs on the server's own tasks.
 pub trait Handler: Send + Sync + 'static {
     /// The answer to one request, whatever it holds.
-    fn answer(&self, request: &RequestHead<'_>) -> Response<Full<Bytes>>;
+    fn answer(&self, request: &RequestHead<'_>) -> Answer;
 }
 
 /// Status, type and body.
@@ -53,6 +64,12 @@ impl Reply {
     /// Go's `http.NotFound`.
     pub(crate) fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "404 page not found\n")
+    }
+
+    /// For a path that does not know the method.
+    pub(crate) fn not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self { status, content_type: None, location: None, body: Vec::new() }
     }
 
     /// A redirect to a cleaned path.

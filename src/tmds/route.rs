@@ -38,8 +38,10 @@ pub(crate) enum Route {
     StatsByAddress,
     /// `/v3/<id>`, `/v4/<id>`
     Container(Version, String),
-    /// `.../task`, `.../taskWithTags`
+    /// `.../task`
     Task(Version, String),
+    /// `.../taskWithTags`
+    TaskWithTags(Version, String),
     /// `.../stats`
     ContainerStats(Version, String),
     /// `.../task/stats`
@@ -48,6 +50,8 @@ pub(crate) enum Route {
     Associations(Version, String),
     /// `.../associations/<type>/<name>`; the name may be missing.
     Association { version: Version, id: String, kind: String, name: String },
+    /// `/api/<id>/task-protection/v1/state`
+    Protection(String),
     /// Clean the path first.
     Moved(String),
     /// Nothing.
@@ -76,6 +80,7 @@ pub(crate) fn route(encoded: &str) -> Route {
         ["v2", "stats"] | ["v2", "stats", _] => Route::StatsByAddress,
         ["v3", id, rest @ ..] => endpoint(Version::V3, id, rest),
         ["v4", id, rest @ ..] => endpoint(Version::V4, id, rest),
+        ["api", id, "task-protection", "v1", "state"] => Route::Protection(own(id)),
         _ => Route::NotFound,
     }
 }
@@ -84,7 +89,8 @@ fn endpoint(version: Version, id: &str, rest: &[&str]) -> Route {
     let id = id.to_owned();
     match rest {
         [] => Route::Container(version, id),
-        ["task" | "taskWithTags"] => Route::Task(version, id),
+        ["task"] => Route::Task(version, id),
+        ["taskWithTags"] => Route::TaskWithTags(version, id),
         ["stats"] => Route::ContainerStats(version, id),
         ["task", "stats"] => Route::TaskStats(version, id),
         ["associations", kind] if !kind.is_empty() => Route::Associations(version, id),
@@ -139,7 +145,9 @@ mod tests {
             ("/v4", Route::NotFound),
             ("/v4/x/", Route::NotFound),
             ("/v4/x/task", Route::Task(V4, id())),
-            ("/v3/x/taskWithTags", Route::Task(V3, id())),
+            ("/v3/x/taskWithTags", Route::TaskWithTags(V3, id())),
+            ("/api/x/task-protection/v1/state", Route::Protection(id())),
+            ("/api/x/task-protection/v1", Route::NotFound),
             ("/v4/x/task/stats", Route::TaskStats(V4, id())),
             ("/v4/x/stats", Route::ContainerStats(V4, id())),
             ("/v4/x/nope", Route::NotFound),

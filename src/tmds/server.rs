@@ -2,9 +2,9 @@
 //! connections that are bounded in number, size and time.
 
 use super::holder::listener_on;
-use super::reply::{Handler, RequestHead};
+use super::reply::{Answer, Handler, RequestHead};
 use super::stall::WriteDeadline;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -29,6 +29,8 @@ const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_PER_CLIENT: usize = 128;
 /// Bytes of a request head.
 const HEAD_MAX: usize = 16 * 1024;
+/// Bytes of a request's body, where that is read.
+const BODY_MAX: usize = 16 * 1024;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
 /// First and last pause between attempts to bind (spec/local-endpoints-config.md 1.1).
@@ -162,8 +164,8 @@ async fn connection(
     // Answers are small and whole: waiting to fill a segment only adds latency.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&*handler, &request, peer);
-        async move { Ok::<_, Infallible>(response) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(respond(&*handler, request, peer).await) }
     });
     let io = TokioIo::new(WriteDeadline::new(stream, IO_LIMIT));
     let serving = http1::Builder::new()
@@ -187,10 +189,21 @@ async fn connection(
     }
 }
 
-fn respond(handler: &dyn Handler, request: &Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+async fn respond(
+    handler: &dyn Handler,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Response<Full<Bytes>> {
     let (path, query) = (request.uri().path(), request.uri().query());
     tracing::debug!(method = %request.method(), %peer, path = path_for_log(path), "request");
-    handler.answer(&RequestHead { path, query, headers: request.headers(), peer })
+    let head = RequestHead { method: request.method(), path, query, headers: request.headers(), peer };
+    let ask = match handler.answer(&head) {
+        Answer::Now(response) => return response,
+        Answer::Later(ask) => ask,
+    };
+    // One that is too long or does not come is as good as none.
+    let body = timeout(IO_LIMIT, Limited::new(request.into_body(), BODY_MAX).collect()).await;
+    ask(body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default()).await
 }
 
 /// A credentials path without its id: who knows the id can ask for the credentials.

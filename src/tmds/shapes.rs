@@ -4,6 +4,7 @@
 //! One struct serves v2, v3 and v4: what a version lacks, or has in another place, is an option that
 //! stays empty.
 
+use super::ecs::{Tags, TagsError};
 use super::gojson::opt_time;
 use super::route::Version;
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
@@ -34,8 +35,14 @@ pub(crate) struct TaskBody {
     execution_stopped_at: Option<Wall>,
     #[serde(skip_serializing_if = "Option::is_none")]
     availability_zone: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    task_tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    container_instance_tags: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     launch_type: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<TagsError>,
     #[serde(rename = "Containers", skip_serializing_if = "Vec::is_empty")]
     containers_v4: Vec<ContainerBody>,
     #[serde(rename = "VPCID", skip_serializing_if = "Option::is_none")]
@@ -169,12 +176,45 @@ pub(crate) fn task(snapshot: &Snapshot, task: &TaskView, version: Version) -> Ta
         pull_stopped_at: progress.pull_stopped_at,
         execution_stopped_at: progress.execution_stopped_at,
         availability_zone: snapshot.availability_zone.clone(),
+        task_tags: BTreeMap::new(),
+        container_instance_tags: BTreeMap::new(),
+        errors: Vec::new(),
         launch_type: if v4 { spec.launch_type.clone() } else { String::new() },
         containers_v4,
         vpc_id: only_v4(&snapshot.vpc_id),
         service_name: if v4 { spec.service_name.clone() } else { String::new() },
         fault_injection_enabled: v4.then_some(false),
         availability_zone_id: only_v4(&snapshot.availability_zone_id),
+    }
+}
+
+impl TaskBody {
+    /// With the tags of the instance.
+    pub(crate) fn with_instance_tags(mut self, arn: &str, tags: Tags, version: Version) -> Self {
+        self.container_instance_tags = self.taken("ContainerInstanceTags", arn, tags, version);
+        self
+    }
+
+    /// With the tags of the task.
+    pub(crate) fn with_task_tags(mut self, tags: Tags, version: Version) -> Self {
+        self.task_tags = self.taken("TaskTags", &self.task_arn.clone(), tags, version);
+        self
+    }
+
+    /// Tags that could not be had are none; v4 says why.
+    fn taken(
+        &mut self,
+        field: &'static str,
+        arn: &str,
+        tags: Tags,
+        version: Version,
+    ) -> BTreeMap<String, String> {
+        tags.unwrap_or_else(|error| {
+            if version == Version::V4 {
+                self.errors.push(TagsError::new(field, arn, error));
+            }
+            BTreeMap::new()
+        })
     }
 }
 

@@ -29,6 +29,7 @@ impl EcsApi {
                 code: failure.reason().unwrap_or_default().to_owned(),
                 message: failure.detail().unwrap_or_default().chars().take(1024).collect(),
                 status: 200,
+                request_id: None,
             }),
         }
     }

@@ -17,6 +17,8 @@ pub enum ApiError {
         message: String,
         /// HTTP status.
         status: u16,
+        /// By which the service knows the request, where it said so.
+        request_id: Option<String>,
     },
     /// No usable answer: network, time-out, credentials.
     #[error("{operation}: {message}")]
@@ -65,6 +67,7 @@ impl ApiError {
                 code: context.err().code().unwrap_or_default().to_owned(),
                 message: context.err().message().unwrap_or_default().chars().take(1024).collect(),
                 status: context.raw().status().as_u16(),
+                request_id: context.raw().headers().get("x-amzn-requestid").map(str::to_owned),
             },
             _ => {
                 let message = crate::control::chain(&error);

@@ -79,8 +79,8 @@ impl World {
             assert_eq!(known(&holder.name), ContainerStatus::Running, "{container} joins nothing");
         }
         if !begins && container.name == holder.name {
-            let others = task.spec.containers.iter().filter(|c| !c.is_internal());
-            assert!(others.into_iter().all(|c| known(&c.name) == ContainerStatus::Stopped), "{container}");
+            let mut others = task.spec.containers.iter().filter(|c| !c.is_internal());
+            assert!(others.all(|c| known(&c.name) == ContainerStatus::Stopped), "{container}");
         }
     }
 

@@ -2,7 +2,8 @@
 # Brings a bare Debian 12 (or later) machine to where ecsd can be built, run and tested.
 #
 #   deploy/setup.sh            what building and running needs
-#   deploy/setup.sh --test     and what the tests need (a registry, Python for the aws CLI and the fuzz seeds, g++)
+#   deploy/setup.sh --test     and what the tests need (a registry, Python for the aws CLI and the fuzz seeds, g++,
+#                              crun)
 #   deploy/setup.sh --bench    and what the benches compare with (dockerd)
 #
 # Safe to repeat: it installs what is missing, says so, and touches nothing else. Packages that it
@@ -11,8 +12,8 @@ set -euo pipefail
 
 PACKAGES=(containerd runc protobuf-compiler nftables iproute2 busybox-static gcc libc6-dev make pkg-config
           ca-certificates git)
-# g++ builds libFuzzer.
-TEST=(docker-registry apache2-utils python3-venv python3-pip g++)
+# g++ builds libFuzzer; crun is another OCI runtime than runc.
+TEST=(docker-registry apache2-utils python3-venv python3-pip g++ crun)
 BENCH=(docker.io)
 # Services of packages that we want for their programs alone.
 PROGRAMS_ONLY=(docker-registry.service docker.service docker.socket)
@@ -26,7 +27,7 @@ for argument in "$@"; do
     case $argument in
         --test)  want_test=1; PACKAGES+=("${TEST[@]}") ;;
         --bench) PACKAGES+=("${BENCH[@]}") ;;
-        -h|--help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) fail "unknown argument $argument (see --help)" ;;
     esac
 done

@@ -84,6 +84,8 @@ pub struct CreatePlan {
 pub enum NetworkAttachment {
     /// The host's own namespace.
     Host,
+    /// A namespace of its own with nothing in it, which ends with the process.
+    Empty,
     /// A pinned namespace.
     Namespace {
         /// File that pins it.
@@ -91,6 +93,16 @@ pub enum NetworkAttachment {
         /// Address in it; `None` for loopback only.
         ipv4: Option<Ipv4Addr>,
     },
+}
+
+impl NetworkAttachment {
+    /// Its address in a namespace of its own, where it has one.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Host | Self::Empty => None,
+            Self::Namespace { ipv4, .. } => *ipv4,
+        }
+    }
 }
 
 /// Networks of containers.

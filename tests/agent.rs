@@ -19,14 +19,20 @@ mod durability;
 mod exits;
 #[path = "agent/images.rs"]
 mod images;
+#[path = "agent/init.rs"]
+mod init;
 #[path = "agent/inside.rs"]
 mod inside;
+#[path = "agent/namespaces.rs"]
+mod namespaces;
 #[path = "agent/network.rs"]
 mod network;
 #[path = "agent/registration.rs"]
 mod registration;
 #[path = "agent/restart.rs"]
 mod restart;
+#[path = "agent/runtimes.rs"]
+mod runtimes;
 #[path = "agent/scripted.rs"]
 mod scripted;
 #[path = "agent/secrets.rs"]

@@ -123,7 +123,7 @@ fn task(id: &str, mode: NetworkMode, containers: &[(&str, Vec<PortMapping>)]) ->
 fn pin_of(attachment: &NetworkAttachment) -> &Path {
     match attachment {
         NetworkAttachment::Namespace { path, .. } => path,
-        NetworkAttachment::Host => panic!("on the host"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -4,8 +4,9 @@
 use super::{DONE, FAILED, Failure};
 use crate::cgroup::CgroupService;
 use crate::config::Config;
+use crate::containerd::runtimes::{find_program, nvidia_program};
 use crate::control::attributes::{Capabilities, attributes};
-use crate::control::gpu::{GpuInfo, INFO_FILE};
+use crate::control::gpu::GpuInfo;
 use crate::control::{chain, routes};
 use crate::model::{NetworkMode, TaskArn, TaskSpec};
 use crate::ports::Cgroups;
@@ -26,6 +27,8 @@ pub(super) struct Abilities {
     logger: bool,
     /// UUIDs of the GPUs that containers can be given.
     pub gpus: Vec<String>,
+    /// Version of their driver; empty where it is not known, or there are none to give.
+    gpu_driver: String,
     /// There is no way out by IPv4.
     pub ipv6_only: bool,
 }
@@ -53,11 +56,13 @@ impl Abilities {
                 false
             }
         };
+        let gpus = gpus(config)?;
         Ok(Self {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
             logger: super::options::logger_program(config).is_ok(),
-            gpus: gpus(config, Path::new(INFO_FILE))?,
+            gpus: gpus.ids,
+            gpu_driver: gpus.driver_version,
             ipv6_only: ipv6_only(config, Path::new("/proc")),
         })
     }
@@ -74,6 +79,7 @@ impl Abilities {
             task_iam_role: config.task_iam_role,
             task_iam_role_network_host: config.task_iam_role_network_host,
             external: config.external,
+            gpu_driver: Some(self.gpu_driver.clone()).filter(|version| !version.is_empty()),
             os_family: config.os_family.clone(),
             vpc: None,
             outpost_arn: None,
@@ -127,21 +133,27 @@ fn may_be_privileged(status: &str) -> bool {
     effective.is_some_and(|bits| bits & (1 << CAP_SYS_ADMIN) != 0)
 }
 
-/// The GPUs to offer. None so far: containers can't be given any yet, and a GPU that is offered is one
-/// that tasks are placed on. A list that can't be read is told all the same.
-fn gpus(config: &Config, file: &Path) -> Result<Vec<String>, Failure> {
+/// The GPUs to offer: tasks are placed on them, so there must be a program that gives them to containers.
+fn gpus(config: &Config) -> Result<GpuInfo, Failure> {
+    let none = GpuInfo { driver_version: String::new(), ids: Vec::new() };
     if !config.gpu_support {
-        return Ok(Vec::new());
+        return Ok(none);
     }
-    match GpuInfo::read(file).map_err(|error| Failure::retry(chain(&error)))? {
-        None => tracing::info!("ECS_ENABLE_GPU_SUPPORT: {} is not there, so no GPUs", file.display()),
-        Some(found) => tracing::warn!(
+    let found = GpuInfo::read(&config.gpu_info).map_err(|error| Failure::retry(chain(&error)))?;
+    let Some(found) = found else {
+        tracing::info!("ECS_ENABLE_GPU_SUPPORT: {} is not there, so no GPUs", config.gpu_info.display());
+        return Ok(none);
+    };
+    let program = nvidia_program(&config.nvidia_runtime);
+    if find_program(program).is_none() {
+        tracing::warn!(
             gpus = found.ids.len(),
-            driver = found.driver_version,
-            "GPUs are not offered to tasks: this agent can't give them to containers yet"
-        ),
+            "GPUs are not offered to tasks: there is no {program} to give them to containers; install NVIDIA's \
+             container toolkit, or name the program by ECS_NVIDIA_RUNTIME"
+        );
+        return Ok(none);
     }
-    Ok(Vec::new())
+    Ok(found)
 }
 
 fn ipv6_only(config: &Config, proc: &Path) -> bool {
@@ -176,14 +188,23 @@ mod tests {
     }
 
     #[test]
-    fn gpus_need_a_list_that_can_be_read() {
-        let config = Config { gpu_support: true, ..Config::default() };
+    fn gpus_need_a_list_that_can_be_read_and_a_program_that_gives_them() {
         let file = std::env::temp_dir().join(format!("ecsd-gpus-{}.json", std::process::id()));
-        assert_eq!(gpus(&config, &file).unwrap(), Vec::<String>::new());
+        let config = Config {
+            gpu_support: true,
+            gpu_info: file.clone(),
+            nvidia_runtime: "true".into(),
+            ..Config::default()
+        };
+        let ids = |config: &Config| gpus(config).map(|found| found.ids);
+        assert_eq!(ids(&config).unwrap(), Vec::<String>::new());
         std::fs::write(&file, "no json").unwrap();
-        let failure = gpus(&config, &file).unwrap_err();
-        assert_eq!(failure.code, FAILED);
-        assert!(gpus(&Config::default(), &file).is_ok(), "not asked for");
+        assert_eq!(ids(&config).unwrap_err().code, FAILED);
+        assert!(ids(&Config { gpu_support: false, ..config.clone() }).is_ok(), "not asked for");
+        std::fs::write(&file, r#"{"DriverVersion":"535.1","GPUIDs":["GPU-a"]}"#).unwrap();
+        assert_eq!(ids(&config).unwrap(), ["GPU-a"]);
+        let without = Config { nvidia_runtime: "no-such-program".into(), ..config };
+        assert_eq!(ids(&without).unwrap(), Vec::<String>::new());
         std::fs::remove_file(&file).unwrap();
     }
 

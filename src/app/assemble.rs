@@ -16,6 +16,7 @@ use crate::control::imds::Imds;
 use crate::control::payload::PayloadDecoder;
 use crate::control::{Account, AgentIdentity, CredentialsStore, EcsApi, InstanceFacts, chain};
 use crate::engine::{Engine, EngineHandle, Ports};
+use crate::model::HostResources;
 use crate::net::NetworkService;
 use crate::ports::{Containers, Loaded, Store, StoreError};
 use crate::stats;
@@ -78,7 +79,8 @@ impl Agent {
             facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
             decoder: Arc::new(PayloadDecoder),
         };
-        let rules = options::engine(&config, facts.host_resources());
+        let gpus = abilities.gpus.iter().cloned().collect();
+        let rules = options::engine(&config, HostResources { gpus, ..facts.host_resources() });
         let opened = tokio::task::spawn_blocking(move || Engine::open(ports, rules));
         let (engine, handle) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
         let mut background = JoinSet::new();

@@ -66,6 +66,9 @@ pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<Contai
         systemd_cgroup,
         logger_program: logger_program(config)?,
         init_program: init_program(config),
+        nvidia_runtime: config.nvidia_runtime.clone(),
+        inferentia: config.inferentia,
+        shm_dir: config.runtime_dir.join("shm"),
     })
 }
 

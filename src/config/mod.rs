@@ -165,6 +165,12 @@ pub struct Config {
     pub volume_plugin_capabilities: Vec<String>,
     /// `ECS_ENABLE_GPU_SUPPORT`
     pub gpu_support: bool,
+    /// `ECSD_GPU_INFO`
+    pub gpu_info: PathBuf,
+    /// `ECS_NVIDIA_RUNTIME`
+    pub nvidia_runtime: String,
+    /// `ECS_ENABLE_INF_SUPPORT`
+    pub inferentia: bool,
     /// `ECS_EBSTA_SUPPORTED`
     pub ebs_task_attach: bool,
     /// `ECS_ENABLE_SPOT_INSTANCE_DRAINING`
@@ -287,6 +293,9 @@ impl Default for Config {
             task_metadata_az_disabled: false,
             volume_plugin_capabilities: Vec::new(),
             gpu_support: false,
+            gpu_info: "/var/lib/ecs/gpu/nvidia-gpu-info.json".into(),
+            nvidia_runtime: "nvidia".into(),
+            inferentia: false,
             ebs_task_attach: true,
             spot_draining: false,
             warm_pools_check: false,

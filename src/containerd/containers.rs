@@ -67,6 +67,12 @@ pub struct ContainerOptions {
     pub logger_program: PathBuf,
     /// Where [`super::init::install`] wrote the program that is PID 1; `None` where it could not.
     pub init_program: Option<PathBuf>,
+    /// What gives containers GPUs: `nvidia`, a path, or the name of a program (`ECS_NVIDIA_RUNTIME`).
+    pub nvidia_runtime: String,
+    /// Containers that name Neuron devices get them.
+    pub inferentia: bool,
+    /// Where memory that containers share is mounted; need not survive a reboot.
+    pub shm_dir: PathBuf,
 }
 
 /// The containers of one containerd namespace. Shared by reference; every call is concurrent.
@@ -218,7 +224,10 @@ impl Containers for ContainerService {
     }
 
     fn release<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {
-        Box::pin(self.delete_process(id))
+        Box::pin(async move {
+            self.delete_process(id).await?;
+            self.give_back_memory(id).await
+        })
     }
 
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>> {

@@ -14,9 +14,9 @@ use crate::containerd::containers::{
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
 use crate::containerd::groundwork::{self, Groundwork};
-use crate::containerd::lookup::UnpackedImageInfo;
 use crate::containerd::rootfs::{self, CopyUp};
 use crate::containerd::runc_options::Options;
+use crate::containerd::runtimes::RuntimeChoice;
 use crate::containerd::signals;
 use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::mounts::{BindMount, GENERATED};
@@ -25,8 +25,8 @@ use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
-use crate::model::{ContainerId, ContainerSpec, StopReason, TaskId, Wall};
-use crate::ports::{CreatePlan, NetworkAttachment};
+use crate::model::{ContainerId, ContainerKind, ContainerSpec, StopReason, TaskId, Wall};
+use crate::ports::CreatePlan;
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
 use containerd_client::services::v1::{
@@ -34,6 +34,7 @@ use containerd_client::services::v1::{
 };
 use containerd_client::to_any;
 use containerd_client::types::Mount;
+use oci_spec::image::ImageConfiguration;
 use prost_types::{Any, FieldMask};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -48,7 +49,7 @@ const LONGEST_LABEL: usize = 4096;
 const BETWEEN_TRIES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(800)];
 /// Signal where neither task definition nor image names one.
-const SIGTERM: u32 = 15;
+pub(super) const SIGTERM: u32 = 15;
 
 pub(super) fn cannot_create(words: impl std::fmt::Display) -> StopReason {
     StopReason::new("CannotCreateContainerError", words.to_string())
@@ -82,27 +83,33 @@ impl AccountsCache {
 }
 
 /// One creation, as far as it is known before anything is made.
-struct Creation<'a> {
-    plan: &'a CreatePlan,
-    settings: ContainerSettings,
-    image: UnpackedImageInfo,
-    image_name: &'a str,
-    stop_signal: u32,
-    volumes: Vec<Volume>,
-    links: Vec<LinkedContainer>,
+pub(super) struct Creation<'a> {
+    pub plan: &'a CreatePlan,
+    pub settings: ContainerSettings,
+    pub image: Arc<ImageConfiguration>,
+    /// Key of the image's topmost layer; `None` where there is no image.
+    pub chain_id: Option<String>,
+    pub image_name: &'a str,
+    pub runtime: RuntimeChoice,
+    pub stop_signal: u32,
+    pub volumes: Vec<Volume>,
+    pub links: Vec<LinkedContainer>,
 }
 
 impl ContainerService {
     pub(super) async fn create_container(&self, plan: &CreatePlan) -> Result<Wall, StopReason> {
         let unknown = || cannot_create(format!("the task has no container {:?}", plan.name));
         let container = plan.spec.container(&plan.name).ok_or_else(unknown)?;
+        if container.kind == ContainerKind::NamespaceHolder {
+            return self.create_holder(plan, container).await;
+        }
         let creation = self.consider(plan, container).await?;
         let short = shortfalls(&creation.settings, &self.host);
         for warning in creation.settings.warnings.iter().map(String::as_str).chain(short) {
             tracing::warn!(container = %plan.spec.key(&plan.name), "{warning}");
         }
         let fills = creation.volumes.iter().any(|volume| volume.copy_up);
-        let known = self.accounts.get(&creation.image.chain_id).filter(|_| !fills);
+        let known = creation.chain_id.as_ref().and_then(|id| self.accounts.get(id)).filter(|_| !fills);
         let (mounts, output) = match known {
             Some(accounts) => {
                 let record = async {
@@ -120,6 +127,7 @@ impl ContainerService {
             }
         };
         self.create_process(&creation, mounts, output).await?;
+        self.holds_still(&plan.spec.arn, creation.settings.namespaces.joined()).await?;
         Ok(now())
     }
 
@@ -129,7 +137,10 @@ impl ContainerService {
         plan: &'a CreatePlan,
         container: &'a ContainerSpec,
     ) -> Result<Creation<'a>, StopReason> {
-        let settings = docker_config::merge(container)?;
+        let mut settings = docker_config::merge(container)?;
+        self.join_namespaces(&plan.spec, &mut settings.namespaces).await?;
+        let asked = settings.runtime.as_deref();
+        let runtime = RuntimeChoice::of(&self.options, &plan.spec, container, asked)?;
         let image = self.images.unpacked(&container.image).await?;
         let of_image = image.config.config().as_ref().and_then(|c| c.stop_signal().clone());
         let stop_signal = match settings.stop_signal.as_ref().or(of_image.as_ref()).filter(|s| !s.is_empty())
@@ -145,7 +156,8 @@ impl ContainerService {
         }
         let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
         let links = self.links_of(plan, container).await?;
-        Ok(Creation { plan, settings, image, image_name: &container.image, stop_signal, volumes, links })
+        let (chain_id, image, image_name) = (Some(image.chain_id), image.config, &container.image);
+        Ok(Creation { plan, settings, image, chain_id, image_name, runtime, stop_signal, volumes, links })
     }
 
     /// What another container of the task has mounted, from its record.
@@ -189,7 +201,7 @@ impl ContainerService {
         let key = creation.plan.id.as_str().to_owned();
         let snapshotter = self.options.snapshotter.clone();
         let labels = HashMap::from([("containerd.io/gc.root".to_owned(), "ecsd".to_owned())]);
-        let parent = creation.image.chain_id.clone();
+        let parent = creation.chain_id.clone().unwrap_or_default();
         let request =
             PrepareSnapshotRequest { snapshotter: snapshotter.clone(), key: key.clone(), parent, labels };
         let failed =
@@ -206,7 +218,7 @@ impl ContainerService {
     }
 
     /// Files and directories, on a thread that may block.
-    async fn lay(&self, creation: &Creation<'_>) -> Result<Groundwork, StopReason> {
+    pub(super) async fn lay(&self, creation: &Creation<'_>) -> Result<Groundwork, StopReason> {
         let (plan, settings) = (creation.plan.clone(), creation.settings.clone());
         let (volumes, links) = (creation.volumes.clone(), creation.links.clone());
         let logger = self.options.logger_program.clone();
@@ -232,12 +244,14 @@ impl ContainerService {
         let copies = creation.volumes.iter().filter(|volume| volume.copy_up).map(fill).collect();
         let accounts = rootfs::look(mounts, ground.scratch.clone(), copies).await;
         let accounts = Arc::new(accounts.map_err(|error| cannot_create(with_causes(&error)))?);
-        self.accounts.put(&creation.image.chain_id, Arc::clone(&accounts));
+        if let Some(id) = &creation.chain_id {
+            self.accounts.put(id, Arc::clone(&accounts));
+        }
         Ok(accounts)
     }
 
     /// The container's record with its spec. One that is there is brought up to date.
-    async fn record_container(
+    pub(super) async fn record_container(
         &self,
         creation: &Creation<'_>,
         ground: &Groundwork,
@@ -268,7 +282,7 @@ impl ContainerService {
         ground: &Groundwork,
         accounts: &Accounts,
     ) -> Result<Container, StopReason> {
-        let (plan, settings, image) = (creation.plan, &creation.settings, &creation.image.config);
+        let (plan, settings, image) = (creation.plan, &creation.settings, &creation.image);
         let of_image = image.config().as_ref().and_then(|c| c.user().clone());
         let asked = settings.user.clone().or(of_image).unwrap_or_default();
         let user = user::resolve(&asked, &settings.groups, accounts).map_err(cannot_create)?;
@@ -286,24 +300,26 @@ impl ContainerService {
         };
         let spec = spec::build(&input).map_err(|error| cannot_create(with_causes(&error)))?;
         let value = serde_json::to_vec(&spec).map_err(cannot_create)?;
-        let options = Options {
-            binary_name: self.options.runtime_binary.clone().unwrap_or_default(),
-            systemd_cgroup: self.options.systemd_cgroup,
-        };
+        let RuntimeChoice { shim, program } = creation.runtime.clone();
+        let options = Options { binary_name: program, systemd_cgroup: self.options.systemd_cgroup };
+        let options = creation.runtime.is_runc().then(|| to_any(&options));
+        // Without an image there is no snapshot.
+        let of_snapshot =
+            |text: &str| creation.chain_id.as_ref().map(|_| text.to_owned()).unwrap_or_default();
         Ok(Container {
             id: plan.id.as_str().to_owned(),
             labels: labels(creation, &ground.output),
             image: creation.image_name.to_owned(),
-            runtime: Some(Runtime { name: self.options.runtime.clone(), options: Some(to_any(&options)) }),
+            runtime: Some(Runtime { name: shim, options }),
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value }),
-            snapshotter: self.options.snapshotter.clone(),
-            snapshot_key: plan.id.as_str().to_owned(),
+            snapshotter: of_snapshot(&self.options.snapshotter),
+            snapshot_key: of_snapshot(plan.id.as_str()),
             ..Container::default()
         })
     }
 
     /// The process, made but not started.
-    async fn create_process(
+    pub(super) async fn create_process(
         &self,
         creation: &Creation<'_>,
         rootfs: Vec<Mount>,
@@ -370,7 +386,7 @@ fn not_created(status: &tonic::Status) -> StopReason {
 /// Labels of image, task definition, agent, and our own, the later winning.
 fn labels(creation: &Creation<'_>, output: &str) -> HashMap<String, String> {
     let plan = creation.plan;
-    let config = creation.image.config.config();
+    let config = creation.image.config();
     let mut labels: HashMap<String, String> =
         config.as_ref().and_then(|c| c.labels().clone()).unwrap_or_default();
     let pairs = creation.settings.labels.iter().chain(&plan.labels);
@@ -380,7 +396,7 @@ fn labels(creation: &Creation<'_>, output: &str) -> HashMap<String, String> {
     labels.insert(LABEL_STOP_SIGNAL.to_owned(), creation.stop_signal.to_string());
     labels.insert(LABEL_CGROUP.to_owned(), plan.cgroup.clone());
     labels.insert(LABEL_OUTPUT.to_owned(), output.to_owned());
-    if let NetworkAttachment::Namespace { ipv4: Some(address), .. } = &plan.network {
+    if let Some(address) = plan.network.ipv4() {
         labels.insert(LABEL_ADDRESS.to_owned(), address.to_string());
     }
     labels.retain(|key, value| {

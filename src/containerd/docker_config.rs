@@ -13,8 +13,8 @@ mod settings;
 mod values;
 
 pub use settings::{
-    Bind, ContainerSettings, DeviceRequest, DeviceRule, IpcChoice, NamespaceSettings, ResourceSettings,
-    SeccompChoice, SelinuxChoice, Ulimit,
+    Bind, ContainerSettings, DeviceRequest, DeviceRule, IpcChoice, NamespaceSettings, PidChoice,
+    ResourceSettings, SeccompChoice, SelinuxChoice, Ulimit,
 };
 
 use crate::containerd::json::{Document, ValueError, show};
@@ -24,7 +24,8 @@ use std::collections::BTreeMap;
 
 /// Docker's least hard limit; below it a container can't even start.
 pub const LEAST_MEMORY_BYTES: u64 = 6 * 1024 * 1024;
-const DEFAULT_SHM_BYTES: u64 = 64 * 1024 * 1024;
+/// Size of /dev/shm where nothing is said.
+pub const DEFAULT_SHM_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Keys that others act on (network, cgroup, health), or that change nothing about a container:
 /// neither merged nor warned about.
@@ -48,12 +49,8 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 /// Keys with the one value that is what happens anyway; any other is warned about.
-const ONLY: &[(&str, &[&str])] = &[
-    ("isolation", &["default"]),
-    ("runtime", &["runc", "io.containerd.runc.v2"]),
-    ("usernsmode", &["host"]),
-    ("volumedriver", &["local"]),
-];
+const ONLY: &[(&str, &[&str])] =
+    &[("isolation", &["default"]), ("usernsmode", &["host"]), ("volumedriver", &["local"])];
 
 /// Merges the documents over the container's own fields.
 ///
@@ -153,6 +150,7 @@ fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> R
             }
             "logconfig" => settings.log = values::log_config(host, key)?,
             "init" => settings.init = host.flag(key)?,
+            "runtime" => settings.runtime = host.text(key)?,
             "restartpolicy" => {
                 let name = host.object(key)?.and_then(|fields| fields.text("name")).unwrap_or_default();
                 if !matches!(name, "" | "no") {
@@ -179,8 +177,8 @@ fn namespace(settings: &mut ContainerSettings, host: &Document<'_>, key: &str) -
     let mode = host.text(key)?.unwrap_or_default();
     let into = &mut settings.namespaces;
     match (key, mode.as_str()) {
-        ("pidmode", "" | "private") => into.host_pid = false,
-        ("pidmode", "host") => into.host_pid = true,
+        ("pidmode", "" | "private") => into.pid = PidChoice::Own,
+        ("pidmode", "host") => into.pid = PidChoice::Host,
         ("utsmode", "" | "private") => into.host_uts = false,
         ("utsmode", "host") => into.host_uts = true,
         ("ipcmode", "" | "private" | "shareable") => into.ipc = IpcChoice::Own,

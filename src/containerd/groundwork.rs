@@ -96,12 +96,13 @@ fn generated_files(
             let name = settings.hostname.clone().unwrap_or_else(hosts_name);
             (name, files::hosts_of_host(&host_file("/etc/hosts"), settings), false)
         }
-        NetworkAttachment::Namespace { ipv4, .. } => {
+        NetworkAttachment::Empty | NetworkAttachment::Namespace { .. } => {
+            let ipv4 = plan.network.ipv4();
             let name = match settings.namespaces.host_uts {
                 true => hosts_name(),
                 false => settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned()),
             };
-            let hosts = files::hosts(&name, *ipv4, settings, links);
+            let hosts = files::hosts(&name, ipv4, settings, links);
             (name, hosts, true)
         }
     };

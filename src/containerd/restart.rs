@@ -5,10 +5,12 @@
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_ARN};
 use crate::containerd::events::now;
+use crate::containerd::holder::joined_process;
 use crate::model::{ContainerId, StopReason, TaskArn, Wall};
 use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::{Container, CreateTaskRequest};
 use containerd_client::types::v1::{Process, Status};
+use oci_spec::runtime::Spec;
 
 fn cannot_start(words: impl std::fmt::Display) -> StopReason {
     StopReason::new("CannotStartContainerError", format!("restart: {words}"))
@@ -40,7 +42,9 @@ impl ContainerService {
         before: Option<&Process>,
     ) -> Result<(), StopReason> {
         let task = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
-        let task = task.ok_or_else(|| cannot_start("its record names no task"))?.id();
+        let task = task.ok_or_else(|| cannot_start("its record names no task"))?;
+        let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
+        let document: Option<Spec> = serde_json::from_slice(document).ok();
         let request =
             MountsRequest { snapshotter: record.snapshotter.clone(), key: record.snapshot_key.clone() };
         let rootfs = self.snapshots().mounts(self.connection.request(request)).await;
@@ -52,18 +56,18 @@ impl ContainerService {
         let request = CreateTaskRequest {
             container_id: id.as_str().to_owned(),
             rootfs: rootfs.into_inner().mounts,
-            terminal: has_terminal(record),
+            terminal: document.as_ref().is_some_and(has_terminal),
             stdout: output.clone(),
             stderr: output,
             ..CreateTaskRequest::default()
         };
-        self.make_process(&task, id, request).await
+        self.make_process(&task.id(), id, request).await?;
+        let joined = document.as_ref().and_then(joined_process);
+        self.holds_still(&task, joined).await
     }
 }
 
-/// What its OCI document asks for.
-fn has_terminal(record: &Container) -> bool {
-    let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
-    let spec: Option<oci_spec::runtime::Spec> = serde_json::from_slice(document).ok();
-    spec.and_then(|spec| spec.process().as_ref().and_then(|process| process.terminal())).unwrap_or(false)
+/// What the OCI document asks for.
+fn has_terminal(document: &Spec) -> bool {
+    document.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
 }

@@ -31,6 +31,8 @@ pub struct Capabilities {
     pub task_iam_role_network_host: bool,
     /// `ECS_EXTERNAL`
     pub external: bool,
+    /// Version of the driver of the GPUs that are offered.
+    pub gpu_driver: Option<String>,
     /// `ECS_DETAILED_OS_FAMILY`
     pub os_family: String,
     /// VPC and subnet, with `ECS_ENABLE_TASK_ENI`.
@@ -49,6 +51,7 @@ impl Default for Capabilities {
             task_iam_role: false,
             task_iam_role_network_host: false,
             external: false,
+            gpu_driver: None,
             os_family: "LINUX".into(),
             vpc: None,
             outpost_arn: None,
@@ -64,10 +67,12 @@ enum When {
     If(fn(&Capabilities) -> bool),
     /// It stands for these names, each with the row's own as its beginning.
     Each(fn(&Capabilities) -> Vec<String>),
+    /// Where there is a value, with that.
+    Valued(fn(&Capabilities) -> Option<String>),
     /// Never: the agent does not do it. docs/differences.md says why, row by row.
     NotBuilt,
 }
-use When::{Always, Each, If, NotBuilt};
+use When::{Always, Each, If, NotBuilt, Valued};
 
 /// `com.amazonaws.ecs.capability.`, of the oldest.
 const P1: &str = "com.amazonaws.ecs.capability.";
@@ -110,9 +115,9 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "container-health-check", NotBuilt),
     (P2, "execution-role-awslogs", NotBuilt),
     (P2, "docker-plugin.local", NotBuilt),
-    (P2, "nvidia-driver-version", NotBuilt),
-    (P2, "gpu-driver-version", NotBuilt),
-    (P2, "pid-ipc-namespace-sharing", NotBuilt),
+    (P2, "nvidia-driver-version.", Each(|has| has.gpu_driver.iter().cloned().collect())),
+    (P2, "gpu-driver-version", Valued(|has| has.gpu_driver.clone())),
+    (P2, "pid-ipc-namespace-sharing", Always),
     (P2, "aws-appmesh", NotBuilt),
     (P2, "task-eia", NotBuilt),
     (P2, "task-eia.optimized-cpu", NotBuilt),
@@ -166,6 +171,11 @@ pub fn attributes(has: &Capabilities) -> Vec<Attribute> {
             If(holds) if holds(has) => add(format!("{prefix}{name}"), None),
             Each(endings) => {
                 endings(has).into_iter().for_each(|ending| add(format!("{prefix}{name}{ending}"), None));
+            }
+            Valued(value) => {
+                if let Some(value) = value(has) {
+                    add(format!("{prefix}{name}"), Some(value));
+                }
             }
             If(_) | NotBuilt => {}
         }

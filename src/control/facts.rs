@@ -67,6 +67,7 @@ impl InstanceFacts {
             memory_mib: self.memory_mib,
             reserved_tcp: self.reserved_tcp.clone(),
             reserved_udp: self.reserved_udp.clone(),
+            ..HostResources::default()
         }
     }
 }

@@ -3,9 +3,6 @@
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
-/// Where the probe writes.
-pub const INFO_FILE: &str = "/var/lib/ecs/gpu/nvidia-gpu-info.json";
-
 /// What the probe found.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GpuInfo {

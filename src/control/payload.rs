@@ -15,7 +15,8 @@ pub use stored::{PayloadDecoder, to_stored};
 
 use crate::control::acs::wire;
 use crate::model::{
-    CredentialsId, DesiredStatus, EndpointId, NetworkMode, RoleCredentials, TaskArn, TaskSpec,
+    CredentialsId, DesiredStatus, EndpointId, IpcMode, NetworkMode, PidMode, RoleCredentials, TaskArn,
+    TaskSpec,
 };
 
 /// More containers than any task definition may have (10), with room.
@@ -79,6 +80,9 @@ pub enum PayloadError {
     /// A network interface that can't be used.
     #[error(transparent)]
     Interface(#[from] interface::InterfaceError),
+    /// A GPU that can't be given to who is to have it.
+    #[error("{0}")]
+    Gpu(String),
     /// A proxy of another type than App Mesh.
     #[error("agent does not support proxy type other than app mesh")]
     Proxy,
@@ -150,6 +154,7 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
         }
         containers.push(spec);
     }
+    extras::give_gpus(task, &mut containers)?;
     depends::check(&containers)?;
     let role = credentials("roleCredentials", task.role_credentials.as_ref())?;
     let execution_role = credentials("executionRoleCredentials", task.execution_role_credentials.as_ref())?;
@@ -159,6 +164,8 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
         family: task.family.clone(),
         version: task.version.clone(),
         network_mode: network_mode(&task.network_mode)?,
+        pid_mode: pid_mode(&task.pid_mode)?,
+        ipc_mode: ipc_mode(&task.ipc_mode)?,
         cpu: cpu_units(task.cpu)?,
         memory_mib: Some(mib("memory", task.memory)?).filter(|m| *m > 0),
         containers,
@@ -169,7 +176,7 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
         execution_role: id(&execution_role),
         associations: extras::associations(task)?,
     };
-    Ok(Converted { desired, spec, role, execution_role })
+    Ok(Converted { desired, spec: spec.with_namespace_holder(), role, execution_role })
 }
 
 fn network_mode(word: &str) -> Result<NetworkMode, PayloadError> {
@@ -182,14 +189,30 @@ fn network_mode(word: &str) -> Result<NetworkMode, PayloadError> {
     }
 }
 
+fn pid_mode(word: &str) -> Result<PidMode, PayloadError> {
+    match word {
+        "" => Ok(PidMode::Unset),
+        "host" => Ok(PidMode::Host),
+        "task" => Ok(PidMode::Task),
+        other => Err(bad("pidMode", other, "it must be host or task")),
+    }
+}
+
+fn ipc_mode(word: &str) -> Result<IpcMode, PayloadError> {
+    match word {
+        "" => Ok(IpcMode::Unset),
+        "none" => Ok(IpcMode::None),
+        "host" => Ok(IpcMode::Host),
+        "task" => Ok(IpcMode::Task),
+        other => Err(bad("ipcMode", other, "it must be host, task or none")),
+    }
+}
+
 /// What a task may ask that ecsd has no answer to. Leaving it out would run something else than
 /// what was asked.
 fn refuse_unsupported(task: &wire::Task) -> Result<(), PayloadError> {
-    let refused: [(bool, &str); 3] = [
-        (!task.pid_mode.is_empty(), "a pid mode"),
-        (!task.ipc_mode.is_empty(), "an ipc mode"),
-        (task.containers.iter().any(|c| !c.credential_specs.is_empty()), "a credential spec (gMSA)"),
-    ];
+    let refused: [(bool, &str); 1] =
+        [(task.containers.iter().any(|c| !c.credential_specs.is_empty()), "a credential spec (gMSA)")];
     match refused.iter().find(|(present, _)| *present) {
         Some((_, what)) => Err(unsupported(what)),
         None => Ok(()),

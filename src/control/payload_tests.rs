@@ -65,7 +65,12 @@ fn what_can_not_run_is_refused_with_its_name() {
     for (extra, container, words) in [
         (r#","networkMode":"awsvpc""#, "", "awsvpc"),
         (r#","networkMode":"mesh""#, "", "networkMode"),
-        (r#","pidMode":"task""#, "", "pid mode"),
+        (r#","pidMode":"none""#, "", "pidMode \"none\" is not usable: it must be host or task"),
+        (
+            r#","ipcMode":"shareable""#,
+            "",
+            "ipcMode \"shareable\" is not usable: it must be host, task or none",
+        ),
         (r#","cpu":-1"#, "", "cpu is -1"),
         (r#","cpu":1e300"#, "", "vCPUs"),
         (r#","memory":9223372036854775807"#, "", "memory is 9223372036854775807"),
@@ -185,7 +190,7 @@ fn what_comes_with_a_task_is_checked_and_refused() {
         (proxy("APPMESH", "web"), "App Mesh"),
         (proxy("APPMESH", "none"), "no such container"),
         (proxy("OTHER", "web"), "agent does not support proxy type other than app mesh"),
-        (device("gpu", "web", "identity"), "a GPU is not supported"),
+        (device("gpu", "none", ""), "could not find container with name none for associating GPU "),
         (device("tpu", "web", "identity"), "it must be gpu or elastic-inference"),
         (device("elastic-inference", "none", "identity"), "no such container"),
         (device("elastic-inference", "web", "rot13"), "identity or base64"),
@@ -198,6 +203,45 @@ fn what_comes_with_a_task_is_checked_and_refused() {
     let spec = convert(&with(device("elastic-inference", "web", "base64"))).unwrap().spec;
     assert_eq!(spec.associations[0].content.value, "x");
     assert_eq!(spec.associations[0].containers, ["web"]);
+}
+
+#[test]
+fn gpus_are_claimed_and_told_to_the_container_that_has_them() {
+    let with = |gpus: &[(&str, &[&str])]| {
+        let mut source = task("", r#","environment":{"NVIDIA_VISIBLE_DEVICES":"all"}"#);
+        let mut second = task("", "").containers.remove(0);
+        second.name = "side".into();
+        source.containers.push(second);
+        source.associations = gpus
+            .iter()
+            .map(|(id, containers)| wire::Association {
+                containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+                name: (*id).to_owned(),
+                r#type: "gpu".to_owned(),
+                content: None,
+            })
+            .collect();
+        convert(&source)
+    };
+    let spec = with(&[("GPU-a", &["web"]), ("GPU-b", &["web"])]).unwrap().spec;
+    let visible = |name: &str| spec.container(name).unwrap().environment.get("NVIDIA_VISIBLE_DEVICES");
+    assert_eq!((visible("web").map(String::as_str), visible("side")), (Some("GPU-a,GPU-b"), None));
+    assert_eq!(spec.claim().gpus, ["GPU-a".to_owned(), "GPU-b".to_owned()].into());
+    let shared = with(&[("GPU-a", &["web", "side"])]).unwrap_err().to_string();
+    assert_eq!(shared, "could not associate multiple containers to GPU GPU-a");
+    assert!(with(&[("", &["web"])]).is_err(), "a GPU without an id");
+}
+
+#[test]
+fn shared_namespaces_have_a_holder_that_is_read_back_too() {
+    let source = task(r#","pidMode":"task","ipcMode":"none""#, "");
+    let spec = convert(&source).unwrap().spec;
+    assert_eq!((spec.pid_mode, spec.ipc_mode), (PidMode::Task, IpcMode::None));
+    assert!(spec.namespace_holder().is_some());
+    let endpoints: Vec<_> = spec.containers.iter().map(|c| (c.name.clone(), c.endpoint.clone())).collect();
+    assert_eq!(PayloadDecoder.decode(&to_stored(&source, &endpoints)).unwrap(), spec);
+    let of_host = convert(&task(r#","pidMode":"host","ipcMode":"host""#, "")).unwrap().spec;
+    assert!(of_host.namespace_holder().is_none());
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl State {
 }
 
 impl super::Rules {
+    /// A GPU that this host has never had: waiting for it would be in vain.
+    pub(super) fn unknown_gpu<'a>(&self, claim: &'a ResourceClaim) -> Option<&'a String> {
+        claim.gpus.iter().find(|gpu| !self.host.gpus.contains(*gpu))
+    }
+
     /// Why a claim can't be met beside what is in use; `None` where it can.
     fn refusal(&self, in_use: &ResourceClaim, claim: &ResourceClaim) -> Option<String> {
         let scarce = |what: &str, wanted: u64, used: u64, all: u64| {
@@ -71,10 +76,13 @@ impl super::Rules {
             let port = wanted.iter().find(|port| sets.iter().any(|set| set.contains(port)));
             port.map(|port| format!("{what} port {port} is taken"))
         };
+        let unavailable = |gpu: &String| !self.host.gpus.contains(gpu) || in_use.gpus.contains(gpu);
+        let gpu = || claim.gpus.iter().find(|gpu| unavailable(gpu)).map(|gpu| format!("GPU {gpu} is taken"));
         scarce("CPU", claim.cpu, in_use.cpu, self.host.cpu)
             .or_else(|| scarce("MEMORY", claim.memory_mib, in_use.memory_mib, self.host.memory_mib))
             .or_else(|| taken("TCP", &claim.tcp, [&in_use.tcp, &self.host.reserved_tcp]))
             .or_else(|| taken("UDP", &claim.udp, [&in_use.udp, &self.host.reserved_udp]))
+            .or_else(gpu)
     }
 }
 
@@ -83,4 +91,5 @@ fn add(sum: &mut ResourceClaim, claim: &ResourceClaim) {
     sum.memory_mib = sum.memory_mib.saturating_add(claim.memory_mib);
     sum.tcp.extend(&claim.tcp);
     sum.udp.extend(&claim.udp);
+    sum.gpus.extend(claim.gpus.iter().cloned());
 }

@@ -8,6 +8,7 @@ impl State {
     /// those that wait, run, and those whose containers are still there to be looked at.
     pub fn images_in_use(&self) -> BTreeSet<&str> {
         let specs = self.tasks.values().map(|task| &task.spec);
-        specs.flat_map(|spec| spec.containers.iter().map(|container| container.image.as_str())).collect()
+        let containers = specs.flat_map(|spec| spec.containers.iter().filter(|c| !c.is_internal()));
+        containers.map(|container| container.image.as_str()).collect()
     }
 }

@@ -195,6 +195,8 @@ impl State {
                 // Whatever can't be run at all is known before anything is begun.
                 if let Err(error) = check_graph(&task.spec) {
                     task.give_up(&error.to_string(), now);
+                } else if let Some(gpu) = self.rules.unknown_gpu(&task.spec.claim()) {
+                    task.give_up(&format!("task gpu {gpu} not found in host gpus"), now);
                 } else {
                     self.queue.push_back(id.clone());
                 }

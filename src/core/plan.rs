@@ -159,6 +159,8 @@ impl Task {
         }
         let spec = self.spec.clone();
         let container = spec.container(&key.name)?;
+        // What has no image begins where others are when theirs is there.
+        let known = if container.is_internal() { known.max(ContainerStatus::Pulled) } else { known };
         // The digest is looked up at once; everything after it waits for the dependencies.
         if known >= ContainerStatus::ManifestPulled && known < ContainerStatus::Running {
             match self.dependencies(container, now) {

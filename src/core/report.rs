@@ -43,7 +43,7 @@ impl Reports {
 
     /// The reports that follow from what is known now.
     pub fn collect(&mut self, spec: &TaskSpec, progress: &TaskProgress, now: Now) -> Vec<TaskStateChange> {
-        for container in &spec.containers {
+        for container in spec.containers.iter().filter(|container| !container.is_internal()) {
             if let Some(known) = progress.containers.get(&container.name) {
                 self.collect_container(spec, &container.name, known);
             }

@@ -5,8 +5,8 @@ use crate::core::event::{EffectId, Outcome};
 use crate::core::report::Reports;
 use crate::core::stop::Stopping;
 use crate::model::{
-    ContainerProgress, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, StopReason, TaskArn,
-    TaskProgress, TaskSpec, TaskStatus,
+    ContainerProgress, ContainerSpec, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, StopReason,
+    TaskArn, TaskProgress, TaskSpec, TaskStatus,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,17 +115,22 @@ impl Task {
         }
     }
 
-    /// An essential container has ended, so the task must.
+    /// An essential container has ended, or nothing but containers of ours is left: so the task must end.
     pub(super) fn essential_ended(&self) -> bool {
-        self.spec.containers.iter().any(|c| {
-            c.essential
-                && self.progress.containers.get(&c.name).is_some_and(|p| p.known == ContainerStatus::Stopped)
-        })
+        let ended = |name: &str| {
+            self.progress.containers.get(name).is_some_and(|p| p.known == ContainerStatus::Stopped)
+        };
+        let containers = &self.spec.containers;
+        let for_nobody = containers.iter().any(ContainerSpec::is_internal)
+            && containers.iter().all(|c| c.is_internal() || ended(&c.name));
+        for_nobody || containers.iter().any(|c| c.essential && ended(&c.name))
     }
 
     /// Marks a container stopped, with what went wrong where something did. The first reason stays.
     pub(super) fn container_stopped(&mut self, name: &str, error: Option<StopReason>, now: Now) {
-        let essential = self.spec.container(name).is_some_and(|c| c.essential);
+        let spec = self.spec.clone();
+        let Some(of_spec) = spec.container(name) else { return };
+        let asked = self.runs.get(name).is_some_and(|run| run.stopping != Stopping::NotYet);
         let Some(container) = self.progress.containers.get_mut(name) else { return };
         if container.known == ContainerStatus::Stopped {
             return;
@@ -141,8 +146,13 @@ impl Task {
         if let Some(run) = self.runs.get_mut(name) {
             run.stopping = Stopping::NotYet;
         }
+        // Nobody is told of this container, so the task tells why it could not go on.
+        if of_spec.is_internal() && !asked && self.progress.reason.is_empty() {
+            let stopping = self.progress.desired == DesiredStatus::Stopped;
+            self.progress.reason = holder_lost(container, stopping).unwrap_or_default();
+        }
         let ended = container.exit.as_ref().map_or(now.wall, |exit| exit.at);
-        if essential {
+        if of_spec.essential {
             self.progress.execution_stopped_at.get_or_insert(ended);
         }
     }
@@ -186,5 +196,21 @@ impl Task {
             all.push(under.fail());
         }
         all
+    }
+}
+
+/// Why the holder of a task's namespaces ended, though nobody had asked it to; `None` where it never ran
+/// because the task was to stop.
+fn holder_lost(holder: &ContainerProgress, task_stops: bool) -> Option<String> {
+    match (&holder.exit, &holder.error) {
+        (_, Some(error)) if !task_stops => Some(error.to_string()),
+        (Some(exit), _) => {
+            let code = exit.code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+            let words = format!(
+                "what held the namespaces that the task's containers share has ended (exit code {code})"
+            );
+            Some(StopReason::new("TaskNamespaceError", words).to_string())
+        }
+        _ => None,
     }
 }

@@ -4,8 +4,10 @@
 use crate::core::{Action, CreatedContainer, EffectClass, EffectId, Event, Outcome, State};
 use crate::engine::launch_times::{LaunchTimes, Phase, task_of};
 use crate::engine::{Input, Ports};
-use crate::model::{ContainerAddress, ContainerId, ContainerKey, StopReason, TaskSpec, VolumeSource};
-use crate::ports::{CreatePlan, CreateResult};
+use crate::model::{
+    ContainerAddress, ContainerId, ContainerKey, ContainerSpec, StopReason, TaskSpec, VolumeSource,
+};
+use crate::ports::{CreatePlan, CreateResult, NetworkAttachment};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -221,8 +223,13 @@ impl Work {
     }
 
     async fn create(&self, spec: Arc<TaskSpec>, key: ContainerKey, known: ContainerAddress) -> CreateResult {
-        let attach = self.ports.networks.attach(&spec, &key.name, &known);
-        let (network, address) = self.timed(&key, Phase::Network, attach).await?;
+        let internal = spec.container(&key.name).is_some_and(ContainerSpec::is_internal);
+        let (network, address) = if internal {
+            (NetworkAttachment::Empty, ContainerAddress::default())
+        } else {
+            let attach = self.ports.networks.attach(&spec, &key.name, &known);
+            self.timed(&key, Phase::Network, attach).await?
+        };
         let id = spec.container_id(&key.name);
         let directory = self.task_directory(&spec);
         let volumes = spec.volumes.iter().map(|volume| {

@@ -1,6 +1,7 @@
 //! What the control plane asked of one container.
 
 use crate::model::ids::EndpointId;
+use crate::model::namespaces::ContainerKind;
 use crate::model::network::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct ContainerSpec {
     /// Name; unique within the task.
     pub name: String,
+    /// What it is there for.
+    pub kind: ContainerKind,
     /// ARN that the control plane gave it; may be empty.
     pub arn: String,
     /// Image reference, as written.
@@ -54,6 +57,7 @@ impl ContainerSpec {
     pub fn empty(name: &str) -> Self {
         Self {
             name: name.to_owned(),
+            kind: ContainerKind::Normal,
             arn: String::new(),
             image: String::new(),
             command: Vec::new(),

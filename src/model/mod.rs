@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod ecs;
 pub mod ids;
 pub mod image;
+pub mod namespaces;
 pub mod network;
 pub mod progress;
 pub mod report;
@@ -30,12 +31,15 @@ pub use credentials::{CredentialsId, RoleCredentials};
 pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure, TaskProtection};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
+pub use namespaces::{ContainerKind, IpcMode, NAMESPACE_HOLDER, PidMode};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
 pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
-pub use task::{Association, AssociationContent, TaskSpec, VolumeSource, VolumeSpec};
+pub use task::{
+    Association, AssociationContent, GPU_ASSOCIATION, TaskSpec, VISIBLE_GPUS, VolumeSource, VolumeSpec,
+};
 pub use telemetry::{
     CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
     NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,

@@ -13,6 +13,8 @@ pub struct HostResources {
     pub reserved_tcp: BTreeSet<u16>,
     /// UDP ports that no task gets (ECS_RESERVED_PORTS_UDP).
     pub reserved_udp: BTreeSet<u16>,
+    /// Ids of the GPUs.
+    pub gpus: BTreeSet<String>,
 }
 
 /// What one task takes of the host while it is admitted.
@@ -26,4 +28,6 @@ pub struct ResourceClaim {
     pub tcp: BTreeSet<u16>,
     /// Fixed host ports, UDP.
     pub udp: BTreeSet<u16>,
+    /// Ids of GPUs, each for itself.
+    pub gpus: BTreeSet<String>,
 }

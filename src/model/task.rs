@@ -3,6 +3,7 @@
 use crate::model::container::ContainerSpec;
 use crate::model::credentials::CredentialsId;
 use crate::model::ids::{ContainerId, ContainerKey, TaskArn, TaskId};
+use crate::model::namespaces::{IpcMode, PidMode};
 use crate::model::network::{NetworkMode, Protocol};
 use crate::model::resources::ResourceClaim;
 
@@ -18,11 +19,15 @@ pub struct TaskSpec {
     pub version: String,
     /// Network mode.
     pub network_mode: NetworkMode,
+    /// Whose processes its containers see.
+    pub pid_mode: PidMode,
+    /// With whom its containers share memory and queues.
+    pub ipc_mode: IpcMode,
     /// Task CPU limit in units (1024 to a vCPU), as a quota; `None` is no limit.
     pub cpu: Option<u64>,
     /// Task memory limit in MiB; `None` is no limit.
     pub memory_mib: Option<u64>,
-    /// Containers, in the order of the payload; at least one, names unique.
+    /// Containers, in the order of the payload, then ours; at least one, names unique.
     pub containers: Vec<ContainerSpec>,
     /// Volumes by name.
     pub volumes: Vec<VolumeSpec>,
@@ -38,6 +43,11 @@ pub struct TaskSpec {
     pub associations: Vec<Association>,
 }
 
+/// The kind of an [`Association`] whose name is the id of a GPU.
+pub const GPU_ASSOCIATION: &str = "gpu";
+/// The variable that tells NVIDIA's runtime which GPUs a container gets.
+pub const VISIBLE_GPUS: &str = "NVIDIA_VISIBLE_DEVICES";
+
 /// An accelerator, as the metadata endpoint tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Association {
@@ -45,7 +55,7 @@ pub struct Association {
     pub containers: Vec<String>,
     /// Name.
     pub name: String,
-    /// `elastic-inference`...
+    /// `elastic-inference`, `gpu`.
     pub kind: String,
     /// What a container is given of it.
     pub content: AssociationContent,
@@ -86,6 +96,8 @@ impl TaskSpec {
             family: String::new(),
             version: String::new(),
             network_mode: NetworkMode::default(),
+            pid_mode: PidMode::default(),
+            ipc_mode: IpcMode::default(),
             cpu: None,
             memory_mib: None,
             containers: Vec::new(),
@@ -127,13 +139,19 @@ impl TaskSpec {
     }
 
     /// What the task takes of the host: its own limits, or the sum of its containers'
-    /// (`memoryReservation` of the host config before the hard limit), and its fixed host ports.
+    /// (`memoryReservation` of the host config before the hard limit), its fixed host ports, its GPUs.
     pub fn claim(&self) -> ResourceClaim {
         let mut claim = ResourceClaim {
             cpu: self.cpu.unwrap_or_else(|| self.containers.iter().map(|c| c.cpu_shares).sum()),
             memory_mib: self
                 .memory_mib
                 .unwrap_or_else(|| self.containers.iter().map(ContainerSpec::memory_claim_mib).sum()),
+            gpus: self
+                .associations
+                .iter()
+                .filter(|association| association.kind == GPU_ASSOCIATION)
+                .map(|association| association.name.clone())
+                .collect(),
             ..ResourceClaim::default()
         };
         // In host mode a mapping names the port that the process itself will take.

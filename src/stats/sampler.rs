@@ -90,7 +90,8 @@ fn running(view: &TasksView) -> impl Iterator<Item = Target> {
 }
 
 fn of_task(task: &TaskView) -> impl Iterator<Item = Target> {
-    task.spec.containers.iter().filter_map(|container| {
+    let told = task.spec.containers.iter().filter(|container| !container.is_internal());
+    told.filter_map(|container| {
         let progress = task.progress.containers.get(&container.name)?;
         (progress.known == ContainerStatus::Running).then(|| Target {
             key: task.spec.key(&container.name),

@@ -8,7 +8,7 @@ use super::ecs::{Tags, TagsError};
 use super::gojson::opt_time;
 use super::route::Version;
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
-use crate::model::{NetworkBinding, NetworkMode, TaskSpec, VolumeSource, Wall};
+use crate::model::{ContainerKind, NetworkBinding, NetworkMode, TaskSpec, VolumeSource, Wall};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -248,7 +248,10 @@ pub(crate) fn container(
         created_at: progress.and_then(|p| p.created_at),
         started_at: progress.and_then(|p| p.started_at),
         finished_at: exit.map(|e| e.at),
-        kind: "NORMAL",
+        kind: match spec.kind {
+            ContainerKind::Normal => "NORMAL",
+            ContainerKind::NamespaceHolder => "NAMESPACE_PAUSE",
+        },
         networks_v3,
         volumes: volumes(view),
         log_driver,

@@ -70,8 +70,30 @@ impl World {
         }
     }
 
+    /// Namespaces are there before anybody joins them, and stay until everybody has ended.
+    fn check_namespaces(&self, container: &ContainerKey, begins: bool) {
+        let task = self.state.task(&container.task).unwrap();
+        let Some(holder) = task.spec.namespace_holder() else { return };
+        let known = |name: &str| task.progress.containers[name].known;
+        if begins && container.name != holder.name {
+            assert_eq!(known(&holder.name), ContainerStatus::Running, "{container} joins nothing");
+        }
+        if !begins && container.name == holder.name {
+            let mut others = task.spec.containers.iter().filter(|c| !c.is_internal());
+            assert!(others.all(|c| known(&c.name) == ContainerStatus::Stopped), "{container}");
+        }
+    }
+
     /// What may be begun, when it is begun.
     pub fn check_begun(&self, action: &Action) {
+        match action {
+            Action::Create { container, .. } => self.check_namespaces(container, true),
+            Action::Signal { container, .. } => self.check_namespaces(container, false),
+            Action::Resolve { container, .. } | Action::Pull { container, .. } => {
+                assert_ne!(container.name, NAMESPACE_HOLDER, "it has no image");
+            }
+            _ => {}
+        }
         match action {
             // 12. A stop that was known before the start wins.
             Action::Start { container, .. } | Action::Restart { container, .. } => {
@@ -128,6 +150,7 @@ impl World {
 
     /// Reports of a task go forward.
     pub fn check_report(&self, change: &TaskStateChange) {
+        assert!(change.containers.iter().all(|c| c.name != NAMESPACE_HOLDER), "nobody is told of it");
         if let Some(last) = self.told.get(&change.task).and_then(|told| told.last()) {
             // All that is before RUNNING is PENDING to the control plane.
             let rank = |status: TaskStatus| status.max(TaskStatus::Created);

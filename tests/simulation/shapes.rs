@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How many tasks there may be at once.
 pub const TASKS: u8 = 6;
 /// Kinds of tasks.
-pub const SHAPES: u8 = 11;
+pub const SHAPES: u8 = 12;
 /// What every container of every task is made of, but those of [`OTHER_IMAGE`].
 pub const IMAGE: &str = "registry/app:1";
 pub const OTHER_IMAGE: &str = "registry/side:2";
@@ -86,13 +86,16 @@ fn make(task: u8, shape: u8) -> TaskSpec {
             restarted(container("side", false, &[], 0), 0),
             restarted(container("init", false, &[("side", Success)], 0), 3),
         ],
+        10 => vec![container("main", true, &[], 0), restarted(container("side", false, &[], 0), 0)],
         _ => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
     };
-    TaskSpec {
+    let spec = TaskSpec {
+        pid_mode: if shape == 10 { PidMode::Task } else { PidMode::Unset },
         family: "f".into(),
         version: "1".into(),
         containers,
         launch_type: "EC2".into(),
         ..TaskSpec::empty(TaskArn::parse(&format!("arn:aws:ecs:us-east-1:1:task/c/t{task}")).unwrap())
-    }
+    };
+    spec.with_namespace_holder()
 }

@@ -176,6 +176,9 @@ fn service(daemon: &PrivateContainerd, namespace: &str, image: UnpackedImageInfo
         systemd_cgroup: false,
         logger_program: daemon.directory().join("logger.sh"),
         init_program: Some(ecsd::containerd::init::install(daemon.directory()).unwrap()),
+        nvidia_runtime: "nvidia".into(),
+        inferentia: false,
+        shm_dir: daemon.directory().join("shm"),
     };
     Arc::new(ContainerService::new(connection, options, Arc::new(OneImage(image))))
 }

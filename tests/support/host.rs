@@ -280,9 +280,10 @@ impl Drop for Host {
     }
 }
 
-/// Unmounts pinned namespaces that an agent which was killed left.
+/// Unmounts pinned namespaces and shared memory that an agent which was killed left.
 fn unpin(directory: &Path) {
-    for entry in std::fs::read_dir(directory.join("netns")).into_iter().flatten().flatten() {
+    let below = |name| std::fs::read_dir(directory.join(name)).into_iter().flatten().flatten();
+    for entry in below("netns").chain(below("shm")) {
         let _ = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
     }
 }

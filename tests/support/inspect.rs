@@ -2,7 +2,7 @@
 
 use super::host::{Host, cgroup_mounts, run};
 use ecsd::local::Task;
-use ecsd::model::{ContainerId, TaskArn};
+use ecsd::model::{ContainerId, NAMESPACE_HOLDER, TaskArn};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -87,6 +87,7 @@ impl Host {
         note("port", self.port_map());
         note("link", self.links());
         note("pin", self.pins());
+        note("shared memory", names_in(&self.dir.path().join("run/shm")));
         note("directory", names_in(&self.dir.path().join("data/tasks")));
         note("cgroup", self.cgroups());
         let state = std::fs::read_dir("/run/containerd/runc/ecs").into_iter().flatten().flatten();
@@ -105,7 +106,8 @@ impl Host {
     }
 
     fn ids(&self, task: &Task) -> Vec<String> {
-        task.containers.iter().map(|c| self.container_id(&task.arn, &c.name)).collect()
+        let names = task.containers.iter().map(|c| c.name.as_str()).chain([NAMESPACE_HOLDER]);
+        names.map(|name| self.container_id(&task.arn, name)).collect()
     }
 
     /// Log writers of this host's containers.

@@ -209,11 +209,45 @@ pub(super) const ROWS: &[Variable] = &[
     flag(
         "ECS_ENABLE_GPU_SUPPORT",
         "false",
-        "The GPUs of `/var/lib/ecs/gpu/nvidia-gpu-info.json` are registered.",
+        "The GPUs of ECSD_GPU_INFO are registered, where ECS_NVIDIA_RUNTIME can give them to containers.",
         |c, v| parse::boolean(v, |b| c.gpu_support = b),
         |c| c.gpu_support.show(),
     )
     .key("GPUSupportEnabled", Form::Bool),
+    row(
+        "ECSD_GPU_INFO",
+        [
+            "path",
+            "`/var/lib/ecs/gpu/nvidia-gpu-info.json`",
+            "not absolute: exit 1",
+            "Where the probe of the host's GPUs writes what it found.",
+        ],
+        |c, v| parse::path(v, |p| c.gpu_info = p),
+        |c| c.gpu_info.show(),
+    ),
+    row(
+        "ECS_NVIDIA_RUNTIME",
+        [
+            "name or path",
+            "`nvidia`",
+            "see ECS_ENABLE_GPU_SUPPORT",
+            "The program that is called in runc's place for containers with GPUs; `nvidia` is `nvidia-container-runtime`.",
+        ],
+        |c, v| {
+            c.nvidia_runtime = v.to_owned();
+            Outcome::Taken
+        },
+        |c| c.nvidia_runtime.show(),
+    )
+    .key("NvidiaRuntime", Form::Text),
+    flag(
+        "ECS_ENABLE_INF_SUPPORT",
+        "false",
+        "Containers with `AWS_NEURON_VISIBLE_DEVICES` are made by the wrapper of AWS's Neuron package.",
+        |c, v| parse::boolean(v, |b| c.inferentia = b),
+        |c| c.inferentia.show(),
+    )
+    .key("InferentiaSupportEnabled", Form::Bool),
 ];
 
 fn backend_host(config: &mut Config, value: &str) -> Outcome {

@@ -16,8 +16,6 @@ pub static NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ECS_CGROUP_PATH", "CgroupPath", "the kernel tells where cgroups are"),
     ("ECS_CNI_PLUGINS_PATH", "CNIPluginsPath", "no CNI plugins are used"),
     ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "SharedVolumeMatchFullConfig", DOCKER),
-    ("ECS_NVIDIA_RUNTIME", "NvidiaRuntime", "see ECS_CONTAINERD_RUNTIME_BINARY"),
-    ("ECS_ENABLE_INF_SUPPORT", "InferentiaSupportEnabled", LATER),
     ("ECS_ENABLE_RUNTIME_STATS", "EnableRuntimeStats", GO),
     ("ECS_GMSA_SUPPORTED", "GMSACapable", GMSA),
     ("CREDENTIALS_FETCHER_HOST", "", GMSA),

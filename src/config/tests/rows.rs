@@ -54,6 +54,9 @@ const CASES: &[Case] = &[
     ("ECS_ENABLE_SPOT_INSTANCE_DRAINING", "false", "true", "true", NOT_BOOLEAN),
     ("ECS_WARM_POOLS_CHECK", "false", "true", "true", NOT_BOOLEAN),
     ("ECS_ENABLE_GPU_SUPPORT", "false", "true", "true", NOT_BOOLEAN),
+    ("ECSD_GPU_INFO", "/var/lib/ecs/gpu/nvidia-gpu-info.json", "/g", "/g", NOT_ABSOLUTE),
+    ("ECS_NVIDIA_RUNTIME", "nvidia", " /usr/bin/n ", "/usr/bin/n", &[Nothing]),
+    ("ECS_ENABLE_INF_SUPPORT", "false", "true", "true", NOT_BOOLEAN),
     ("ECS_RESERVED_MEMORY", "0", "65535", "65535", &[Warned("65536"), Warned("-1"), Warned("1.5")]),
     (
         "ECS_CONTAINER_STOP_TIMEOUT",

@@ -4,6 +4,7 @@
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
 use crate::model::LogDriver;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Everything that was asked of one container, merged.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,6 +85,8 @@ pub struct ContainerSettings {
     pub namespaces: NamespaceSettings,
     /// A process of ours is PID 1 and reaps what the container's own leaves behind.
     pub init: bool,
+    /// Docker's name of the runtime, in place of the default.
+    pub runtime: Option<String>,
     /// Bias of the kernel's OOM killer.
     pub oom_score_adj: i32,
     /// Where its output goes.
@@ -206,8 +209,8 @@ pub struct SelinuxChoice {
 /// Namespaces that are not the container's own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NamespaceSettings {
-    /// Sees the host's processes.
-    pub host_pid: bool,
+    /// Whose processes it sees.
+    pub pid: PidChoice,
     /// Has the host's name.
     pub host_uts: bool,
     /// Which System V objects and POSIX queues it sees.
@@ -216,8 +219,31 @@ pub struct NamespaceSettings {
     pub own_cgroup: Option<bool>,
 }
 
-/// Which IPC namespace a container has.
+impl NamespaceSettings {
+    /// The process whose namespaces are joined.
+    pub fn joined(&self) -> Option<u32> {
+        match (self.pid, &self.ipc) {
+            (PidChoice::Of(pid), _) => Some(pid),
+            (_, IpcChoice::Of { pid, .. }) => Some(*pid),
+            _ => None,
+        }
+    }
+}
+
+/// Which PID namespace a container has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PidChoice {
+    /// One of its own.
+    #[default]
+    Own,
+    /// The host's.
+    Host,
+    /// That of a process, by its number on the host.
+    Of(u32),
+}
+
+/// Which IPC namespace a container has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum IpcChoice {
     /// One of its own.
     #[default]
@@ -226,4 +252,11 @@ pub enum IpcChoice {
     OwnWithoutShm,
     /// The host's.
     Host,
+    /// That of a process.
+    Of {
+        /// By its number on the host.
+        pid: u32,
+        /// What is /dev/shm in it.
+        shm: PathBuf,
+    },
 }

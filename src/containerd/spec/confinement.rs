@@ -3,7 +3,7 @@
 
 use super::SpecInput;
 use super::facts::AppArmor;
-use crate::containerd::docker_config::IpcChoice;
+use crate::containerd::docker_config::{IpcChoice, PidChoice};
 
 /// The profile that Docker loads and applies where nothing else is said.
 pub const DEFAULT_PROFILE: &str = "docker-default";
@@ -32,7 +32,7 @@ pub struct Labels {
 pub fn selinux(input: &SpecInput<'_>) -> Option<Labels> {
     let contexts = input.host.selinux.as_ref()?;
     let (asked, shared) = (&input.settings.selinux, &input.settings.namespaces);
-    let free = input.settings.privileged || shared.host_pid || shared.ipc == IpcChoice::Host;
+    let free = input.settings.privileged || shared.pid == PidChoice::Host || shared.ipc == IpcChoice::Host;
     if asked.disabled || free {
         return None;
     }

@@ -143,6 +143,7 @@ pub(super) fn outcome(case: &Value) -> Result<Value, String> {
     let spec = build(&input).map_err(|e| e.to_string())?;
     let (hosts, own) = match &plan.network {
         NetworkAttachment::Host => (files::hosts_of_host("127.0.0.1 localhost\n", &settings), false),
+        NetworkAttachment::Empty => return Err("no container of a task definition has it".to_owned()),
         NetworkAttachment::Namespace { ipv4, .. } => {
             (files::hosts(&hostname, *ipv4, &settings, &links), true)
         }

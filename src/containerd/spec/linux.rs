@@ -2,13 +2,14 @@
 
 use super::facts::{CgroupVersion, HostFacts};
 use super::{SpecError, SpecInput, confinement, mounts, resources, seccomp, sysctl};
-use crate::containerd::docker_config::{IpcChoice, SeccompChoice};
+use crate::containerd::docker_config::{IpcChoice, PidChoice, SeccompChoice};
 use crate::ports::NetworkAttachment;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespace,
     LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp,
 };
+use std::path::PathBuf;
 
 /// A device node to be made in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,21 +98,29 @@ fn masked(host: &HostFacts) -> Vec<String> {
 
 fn namespaces(input: &SpecInput<'_>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
     let own = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
+    let joined = |kind, path: PathBuf| LinuxNamespaceBuilder::default().typ(kind).path(path).build();
+    let of_process = |pid: u32, name: &str| PathBuf::from(format!("/proc/{pid}/ns/{name}"));
     let shared = &input.settings.namespaces;
     let mut all = vec![own(LinuxNamespaceType::Mount)?];
     if !shared.host_uts {
         all.push(own(LinuxNamespaceType::Uts)?);
     }
-    if !shared.host_pid {
-        all.push(own(LinuxNamespaceType::Pid)?);
+    match shared.pid {
+        PidChoice::Own => all.push(own(LinuxNamespaceType::Pid)?),
+        PidChoice::Host => {}
+        PidChoice::Of(pid) => all.push(joined(LinuxNamespaceType::Pid, of_process(pid, "pid"))?),
     }
-    if shared.ipc != IpcChoice::Host {
-        all.push(own(LinuxNamespaceType::Ipc)?);
+    match &shared.ipc {
+        IpcChoice::Own | IpcChoice::OwnWithoutShm => all.push(own(LinuxNamespaceType::Ipc)?),
+        IpcChoice::Host => {}
+        IpcChoice::Of { pid, .. } => all.push(joined(LinuxNamespaceType::Ipc, of_process(*pid, "ipc"))?),
     }
-    if let NetworkAttachment::Namespace { path, .. } = &input.plan.network {
-        all.push(
-            LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path(path.clone()).build()?,
-        );
+    match &input.plan.network {
+        NetworkAttachment::Host => {}
+        NetworkAttachment::Empty => all.push(own(LinuxNamespaceType::Network)?),
+        NetworkAttachment::Namespace { path, .. } => {
+            all.push(joined(LinuxNamespaceType::Network, path.clone())?);
+        }
     }
     if shared.own_cgroup.unwrap_or(input.host.cgroups == CgroupVersion::V2) {
         all.push(own(LinuxNamespaceType::Cgroup)?);

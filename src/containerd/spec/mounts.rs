@@ -104,11 +104,14 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
     ];
     let size = format!("size={}", input.settings.shm_bytes);
-    match input.settings.namespaces.ipc {
+    match &input.settings.namespaces.ipc {
         IpcChoice::Own => {
             all.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?);
         }
         IpcChoice::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
+        IpcChoice::Of { shm, .. } => {
+            all.push(mount_path("/dev/shm", "bind", shm, &["rbind", "rprivate"])?);
+        }
         IpcChoice::OwnWithoutShm => {}
     }
     Ok(all)

@@ -2,6 +2,7 @@
 
 use super::facts::HostFacts;
 use super::{SpecError, SpecInput, capabilities, confinement, links};
+use crate::containerd::docker_config::PidChoice;
 use oci_spec::runtime::{
     Capability, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     ProcessBuilder, UserBuilder,
@@ -57,10 +58,10 @@ pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process,
     Ok(process.build()?)
 }
 
-/// The program of ours that is to be PID 1, where one was asked for and the host has one. Among
-/// the host's processes there is no PID 1 to be.
+/// The program of ours that is to be PID 1, where one was asked for and could be written. Among
+/// processes of others there is no PID 1 to be.
 pub fn init<'a>(input: &SpecInput<'a>) -> Option<&'a Path> {
-    let wanted = input.settings.init && !input.settings.namespaces.host_pid;
+    let wanted = input.settings.init && input.settings.namespaces.pid == PidChoice::Own;
     input.host.init.as_deref().filter(|_| wanted)
 }
 

@@ -2,7 +2,7 @@
 //! silence. Pure; called by `create.rs` beside the builder.
 
 use super::facts::{AppArmor, CgroupVersion, HostFacts};
-use crate::containerd::docker_config::{ContainerSettings, SelinuxChoice};
+use crate::containerd::docker_config::{ContainerSettings, PidChoice, SelinuxChoice};
 
 /// One sentence for each.
 pub fn shortfalls(settings: &ContainerSettings, host: &HostFacts) -> Vec<&'static str> {
@@ -17,8 +17,8 @@ pub fn shortfalls(settings: &ContainerSettings, host: &HostFacts) -> Vec<&'stati
              process is PID 1 and must reap its children",
         ),
         (
-            settings.init && settings.namespaces.host_pid,
-            "initProcessEnabled has no effect among the host's processes",
+            settings.init && settings.namespaces.pid != PidChoice::Own,
+            "initProcessEnabled has no effect in a PID namespace that is shared: it has a process 1 already",
         ),
         (settings.tty && !settings.terminal(), "pseudoTerminal has no effect with the log driver none"),
         (

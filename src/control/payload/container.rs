@@ -4,8 +4,8 @@ use super::volume::check_path;
 use super::{PayloadError, bad, bounded, check_name, mib, out_of_bounds, unsupported};
 use crate::control::acs::wire;
 use crate::model::{
-    ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint, PortMapping,
-    PortRange, Protocol, RestartPolicy, VolumeFrom, VolumeSpec,
+    ContainerKind, ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint,
+    PortMapping, PortRange, Protocol, RestartPolicy, VolumeFrom, VolumeSpec,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -31,6 +31,7 @@ pub(super) fn convert(
     check_environment(&at("environment"), &source.environment)?;
     Ok(ContainerSpec {
         name: source.name.clone(),
+        kind: ContainerKind::Normal,
         arn: source.container_arn.clone(),
         image: source.image.clone(),
         command: command(source)?,

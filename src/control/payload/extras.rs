@@ -4,7 +4,7 @@
 
 use super::{PayloadError, bad, bounded, interface, unsupported};
 use crate::control::acs::wire;
-use crate::model::{Association, AssociationContent};
+use crate::model::{Association, AssociationContent, ContainerSpec, GPU_ASSOCIATION, VISIBLE_GPUS};
 
 /// Checks everything, so that what is malformed is told as such, and refuses what is not done here.
 pub(super) fn check(task: &wire::Task) -> Result<(), PayloadError> {
@@ -71,10 +71,35 @@ pub(super) fn associations(task: &wire::Task) -> Result<Vec<Association>, Payloa
     task.associations.iter().map(|wire| association(wire, task)).collect()
 }
 
+/// Tells each container by its environment which GPUs are its own, in the original's words where that
+/// can't be.
+pub(super) fn give_gpus(task: &wire::Task, containers: &mut [ContainerSpec]) -> Result<(), PayloadError> {
+    let gpus = || task.associations.iter().filter(|association| association.r#type == GPU_ASSOCIATION);
+    for gpu in gpus() {
+        let [only] = gpu.containers.as_slice() else {
+            return Err(PayloadError::Gpu(format!(
+                "could not associate multiple containers to GPU {}",
+                gpu.name
+            )));
+        };
+        if !containers.iter().any(|container| container.name == *only) {
+            let words = format!("could not find container with name {only} for associating GPU {}", gpu.name);
+            return Err(PayloadError::Gpu(words));
+        }
+    }
+    for container in containers {
+        let own = gpus().filter(|gpu| gpu.containers.contains(&container.name)).map(|gpu| gpu.name.as_str());
+        let own: Vec<&str> = own.collect();
+        if !own.is_empty() {
+            container.environment.insert(VISIBLE_GPUS.to_owned(), own.join(","));
+        }
+    }
+    Ok(())
+}
+
 fn association(wire: &wire::Association, task: &wire::Task) -> Result<Association, PayloadError> {
     match wire.r#type.as_str() {
-        "elastic-inference" => {}
-        "gpu" => return Err(unsupported("a GPU")),
+        "elastic-inference" | GPU_ASSOCIATION => {}
         other => return Err(bad("association: type", other, "it must be gpu or elastic-inference")),
     }
     if wire.name.is_empty() {
@@ -86,7 +111,9 @@ fn association(wire: &wire::Association, task: &wire::Task) -> Result<Associatio
         return Err(bad("association: containers", missing, "the task has no such container"));
     }
     let content = wire.content.clone().unwrap_or_default();
-    if !matches!(content.encoding.as_str(), "identity" | "base64") {
+    // Of a GPU there is nothing to tell but its name.
+    let known = matches!(content.encoding.as_str(), "identity" | "base64");
+    if !known && !(wire.r#type == GPU_ASSOCIATION && content.encoding.is_empty()) {
         return Err(bad("association: content.encoding", &content.encoding, "it must be identity or base64"));
     }
     Ok(Association {

@@ -6,6 +6,7 @@
 //! anew by the next call.
 
 use super::tables::{self, TableResult};
+use crate::crashpoint::{self, Moment};
 use crate::ports::{Loaded, Store, StoreChange, StoreError};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageError};
@@ -112,7 +113,10 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, changes: &[StoreChange]) -> Result<(), StoreError> {
-        self.with(|db| tables::write(db, changes))
+        crashpoint::pass(Moment::Before, "commit");
+        let written = self.with(|db| tables::write(db, changes));
+        crashpoint::pass(Moment::After, "commit");
+        written
     }
 }
 

@@ -8,9 +8,8 @@
 pub use crate::core::event::ContainerExit;
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    Attachment, ContainerAddress, ContainerId, ContainerKey, HeldContainer, ImageDigest,
-    Keepsake, MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec,
-    TaskStateChange, Wall,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, HeldContainer, ImageDigest, Keepsake,
+    MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

@@ -359,10 +359,11 @@ impl ContainerService {
     }
 }
 
-/// The OCI runtime itself said no: it would again.
+/// The OCI runtime itself said no: it would again. Not so where one of that id is still being taken down.
 fn refused_by_runtime(status: &tonic::Status) -> bool {
     let words = ["OCI runtime create failed", "unable to start container process"];
-    words.iter().any(|known| status.message().contains(known))
+    let says = |words: &str| status.message().contains(words);
+    words.iter().any(|known| says(known)) && !says("already exists")
 }
 
 /// The OCI runtime's refusal to make the process (no such program, no permission) is what Docker

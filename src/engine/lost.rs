@@ -124,8 +124,8 @@ pub(super) fn find_out(spec: &TaskSpec, held: &Held, seen: &Seen, now: Wall) -> 
             ..ContainerProgress::default()
         };
         match seen.get(&key) {
-            Some(Observed::Running) => progress.known = ContainerStatus::Running,
-            Some(Observed::Exited(exit)) => progress.exit = Some(exit.clone()),
+            // The core sees its end with the first look at the runtime.
+            Some(Observed::Running | Observed::Exited(_)) => progress.known = ContainerStatus::Running,
             Some(Observed::Created | Observed::Gone { .. }) | None => {
                 end_unknown |= container.essential;
                 let message = "the agent's record of this container was lost; how it ended is not known";

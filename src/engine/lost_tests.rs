@@ -1,6 +1,7 @@
 //! What is found out of tasks that the store has lost.
 
 use super::*;
+use crate::core::ContainerExit;
 use crate::model::{Keepsake, NetworkMode};
 
 const INSTANCE: &str = "arn:i/ours";
@@ -62,7 +63,8 @@ fn seen(main: Observed, side: Observed) -> Seen {
 }
 
 fn exited(code: i32) -> Observed {
-    Observed::Exited(ExitRecord { code: Some(code), at: Wall(8) })
+    let exit = ExitRecord { code: Some(code), at: Wall(8) };
+    Observed::Exited(ContainerExit { exit, oom_killed: false })
 }
 
 fn judged(held: Held, seen: &Seen) -> Verdict {
@@ -93,7 +95,11 @@ fn a_task_that_runs_and_says_what_it_is_goes_on() {
 #[test]
 fn a_task_that_has_ended_is_told_by_its_exit_or_as_lost() {
     let found = one(judged(held(INSTANCE, SOURCE), &seen(exited(3), Observed::Created)));
-    assert_eq!(found.progress.containers["main"].exit.as_ref().unwrap().code, Some(3));
+    assert_eq!(
+        found.progress.containers["main"].known,
+        ContainerStatus::Running,
+        "its exit is still to come"
+    );
     assert!(found.progress.reason.is_empty());
     let found = one(judged(held(INSTANCE, SOURCE), &seen(Observed::Created, Observed::Created)));
     let main = &found.progress.containers["main"];

@@ -88,6 +88,9 @@ impl Journal {
     }
 
     pub fn changed(&mut self, id: TaskId) {
+        if self.sourceless.contains(&id) {
+            return;
+        }
         self.dirty.insert(id);
         self.since.get_or_insert_with(Instant::now);
     }
@@ -148,7 +151,7 @@ impl Journal {
 
     fn changes(&self, state: &State) -> Vec<StoreChange> {
         let mut changes = Vec::new();
-        for id in self.dirty.iter().filter(|id| !self.sourceless.contains(*id)) {
+        for id in &self.dirty {
             let Some(task) = state.task(id) else { continue };
             if let Some(source) = self.sources.get(id).filter(|_| self.unwritten.contains(id)) {
                 changes.push(StoreChange::PutTask { id: id.clone(), source: source.clone() });

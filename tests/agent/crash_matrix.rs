@@ -18,10 +18,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::Message;
 
-/// How a task lives: until it is let go, or until it is stopped, for which SIGTERM is not enough.
+/// How a task lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
+    /// Until it is let go.
     Ends,
+    /// The same, but its first process fails, and is restarted by its policy.
+    IsRestarted,
+    /// Until it is stopped, for which SIGTERM is not enough.
     IsStopped,
 }
 
@@ -36,6 +40,7 @@ fn life_of(kind: ActionKind) -> Life {
         | ActionKind::Release
         | ActionKind::RemoveTask
         | ActionKind::Report => Life::Ends,
+        ActionKind::Restart => Life::IsRestarted,
         ActionKind::Signal | ActionKind::Kill => Life::IsStopped,
     }
 }
@@ -43,6 +48,7 @@ fn life_of(kind: ActionKind) -> Life {
 /// What came of one task.
 struct Lived {
     id: String,
+    life: Life,
     reports: Vec<Value>,
     deaths: usize,
 }
@@ -100,16 +106,18 @@ impl Matrix {
     }
 
     fn payload(&self, id: &str, life: Life) -> Value {
+        let wait = format!("until [ -e /v/{id}.go ]; do /bin/busybox sleep 0.05; done; exit 3");
         let script = match life {
-            Life::Ends => {
+            Life::Ends => wait,
+            // Shorter than the policy's period would be the end of it.
+            Life::IsRestarted => {
                 format!(
-                    "echo x >> /v/{id}.starts; until [ -e /v/{id}.go ]; do /bin/busybox sleep 0.05; done; exit 3"
+                    "if [ -e /v/{id}.again ]; then {wait}; fi; > /v/{id}.again; /bin/busybox sleep 1.1; exit 1"
                 )
             }
-            Life::IsStopped => {
-                format!("trap '' TERM; echo x >> /v/{id}.starts; while :; do /bin/busybox sleep 0.05; done")
-            }
+            Life::IsStopped => "trap '' TERM; while :; do /bin/busybox sleep 0.05; done".to_owned(),
         };
+        let script = format!("echo x >> /v/{id}.starts; {script}");
         let mut task = task(id, &script);
         task["volumes"] = json!([{"name": "v", "type": "host", "host": {"sourcePath": self.file("shared")}},
             {"name": "own", "type": "host", "host": {}}]);
@@ -117,6 +125,10 @@ impl Matrix {
         container["image"] = json!(self.image);
         container["command"][0] = json!("/bin/sh");
         container["stopTimeout"] = json!(1);
+        if life == Life::IsRestarted {
+            container["restartPolicy"] =
+                json!({"enabled": true, "ignoredExitCodes": [3], "restartAttemptPeriod": 1});
+        }
         container["mountPoints"] = json!([{"sourceVolume": "v", "containerPath": "/v"},
             {"sourceVolume": "own", "containerPath": "/own"}]);
         container["portMappings"] = json!([{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}]);
@@ -135,7 +147,7 @@ impl Matrix {
     /// other.
     async fn live(&mut self, life: Life, places: &[&str]) -> Lived {
         let id = fresh_id();
-        let mut lived = Lived { id: id.clone(), reports: Vec::new(), deaths: 0 };
+        let mut lived = Lived { id: id.clone(), life, reports: Vec::new(), deaths: 0 };
         let mut unanswered: Vec<Value> = Vec::new();
         let mut let_go = false;
         self.arm(places.first().copied());
@@ -167,7 +179,9 @@ impl Matrix {
             if told("RUNNING") && !let_go {
                 let_go = true;
                 match life {
-                    Life::Ends => std::fs::write(self.file("shared").join(format!("{id}.go")), "").unwrap(),
+                    Life::Ends | Life::IsRestarted => {
+                        std::fs::write(self.file("shared").join(format!("{id}.go")), "").unwrap();
+                    }
                     Life::IsStopped => {
                         self.mark("--- stop");
                         let mut stop = task.clone();
@@ -276,14 +290,15 @@ impl Matrix {
         self.has_nothing_stored().await;
     }
 
-    /// The same was told as without a death, and one process was started.
+    /// The same was told as without a death, and no more processes were started.
     fn check(&self, lived: &Lived, expected: &Told, place: &str) {
         let told = Told::of(self, lived);
         assert_eq!(told.last, expected.last, "{place}");
         // PENDING says nothing any more once the agent finds a container that runs.
         let pending = usize::from(told.order.first() != expected.order.first());
         assert_eq!(told.order, expected.order[pending..], "{place}: {:#?}", lived.reports);
-        assert_eq!(self.starts(&lived.id), 1, "{place}: processes started");
+        let starts = if lived.life == Life::IsRestarted { 2 } else { 1 };
+        assert_eq!(self.starts(&lived.id), starts, "{place}: processes started");
     }
 
     async fn has_nothing_stored(mut self) {
@@ -311,7 +326,7 @@ impl Told {
         let stopped: Vec<&Value> = lived.reports.iter().filter(|r| r["status"] == "STOPPED").collect();
         let plain = stopped[0];
         assert!(stopped.iter().all(|again| *again == plain), "told in two ways: {stopped:#?}");
-        let container = plain["containers"].as_array().unwrap().last().unwrap().clone();
+        let container = plain["containers"].as_array().unwrap().last().unwrap();
         let id = matrix.scripted.host.container_id(&arn(&lived.id), "main");
         assert_eq!(container["runtimeId"], id.as_str(), "{:#?}", lived.reports);
         // A port that was told is the port to the end.
@@ -341,28 +356,40 @@ fn cells(visits: &[String]) -> Vec<(usize, String)> {
     cells
 }
 
-/// All of a launch and its end.
-fn launch(visits: &[String]) -> Vec<String> {
-    for kind in ActionKind::ALL.iter().filter(|kind| life_of(**kind) == Life::Ends) {
+/// Every action of this life was come by.
+fn has_all(life: Life, visits: &[String]) {
+    for kind in ActionKind::ALL.iter().filter(|kind| life_of(**kind) == life) {
         for moment in ["before", "after"] {
             let place = format!("{moment}-{}", kind.name());
             assert!(visits.contains(&place), "nobody comes by {place}: {visits:#?}");
         }
     }
+}
+
+/// The cells of the visits from one to another.
+fn between(visits: &[String], first: usize, last: usize) -> Vec<String> {
+    cells(visits).into_iter().filter(|(at, _)| (first..=last).contains(at)).map(|(_, cell)| cell).collect()
+}
+
+/// All of a launch and its end.
+fn launch(visits: &[String]) -> Vec<String> {
+    has_all(Life::Ends, visits);
     cells(visits).into_iter().map(|(_, cell)| cell).collect()
 }
 
 /// From the control plane's word to the end of the process.
 fn stop(visits: &[String]) -> Vec<String> {
-    for kind in ActionKind::ALL.iter().filter(|kind| life_of(**kind) == Life::IsStopped) {
-        for moment in ["before", "after"] {
-            let place = format!("{moment}-{}", kind.name());
-            assert!(visits.contains(&place), "nobody comes by {place}: {visits:#?}");
-        }
-    }
+    has_all(Life::IsStopped, visits);
     let first = visits.iter().position(|place| place == "--- stop").unwrap();
     let last = visits.iter().rposition(|place| place == "after-kill").unwrap();
-    cells(visits).into_iter().filter(|(at, _)| (first..=last).contains(at)).map(|(_, cell)| cell).collect()
+    between(visits, first, last)
+}
+
+/// From the end of the first process to the second one, with the commits before and after.
+fn restart(visits: &[String]) -> Vec<String> {
+    has_all(Life::IsRestarted, visits);
+    let of = |place: &str| visits.iter().position(|visit| visit == place).unwrap();
+    between(visits, of("before-restart") - 2, of("after-restart") + 2)
 }
 
 #[test]
@@ -393,6 +420,11 @@ fn an_agent_killed_on_its_way_back_takes_things_up_the_next_time() {
         }
         matrix.has_nothing_stored().await;
     });
+}
+
+#[test]
+fn an_agent_killed_at_any_place_of_a_restart_goes_on() {
+    on_own_network(|| async { Matrix::start().await.all_cells(Life::IsRestarted, restart, 0, 1).await });
 }
 
 #[test]

@@ -183,10 +183,18 @@ impl Engine {
         for (key, seen) in &containers {
             let Some(task) = self.state.task(&key.task) else { continue };
             let Some(known) = task.progress.containers.get(&key.name) else { continue };
-            let restarts = matches!(seen, Observed::Exited(_)) && task.may_restart(&key.name);
-            if *seen == Observed::Created && known.known < ContainerStatus::Created {
-                half_made.extend(ids.get(key).map(|id| (key.clone(), id.clone())));
-            } else if !matches!(seen, Observed::Exited(_) | Observed::Gone { .. }) || restarts {
+            let is_live = match seen {
+                Observed::Created if known.known < ContainerStatus::Created => {
+                    half_made.extend(ids.get(key).map(|id| (key.clone(), id.clone())));
+                    false
+                }
+                // One that has stopped gave its address and ports back: they may be another's by now.
+                Observed::Created => known.known != ContainerStatus::Stopped,
+                Observed::Running => true,
+                Observed::Exited(_) => task.may_restart(&key.name),
+                Observed::Gone { .. } => false,
+            };
+            if is_live {
                 live.push((key.clone(), known.address.clone()));
             }
         }

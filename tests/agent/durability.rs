@@ -192,3 +192,30 @@ fn agent_and_containerd_end_together_and_come_back() {
         all_stop_cleanly(&host, &[stays]).await;
     });
 }
+
+#[test]
+fn a_port_that_went_from_a_task_to_another_stays_there() {
+    with_agent(|mut host| async move {
+        host.set("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1h");
+        host.stop_agent().await;
+        start_again(&mut host).await;
+        let fixed = |name: &str, script: &str| {
+            let port = json!({"portMappings": [{"containerPort": 80, "hostPort": 8080}]});
+            family(name, [container("main", script, port)])
+        };
+        let before = host.run_task(fixed("before", "exit 0"));
+        host.until_status(&before, "STOPPED").await;
+        let after = host.run_task(fixed("after", STAYS));
+        host.until_status(&after, "RUNNING").await;
+        let mapped = host.port_map();
+        assert_eq!(mapped.len(), 1);
+        // The first one is still known, and its record names the port.
+        host.kill_agent();
+        host.set("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s");
+        start_again(&mut host).await;
+        host.until("the first one is cleaned up", |host| !host.task_dir(&before).exists()).await;
+        assert_eq!(host.port_map(), mapped);
+        assert!(std::net::TcpListener::bind(("0.0.0.0", 8080)).is_err(), "the port is held");
+        all_stop_cleanly(&host, &[after]).await;
+    });
+}

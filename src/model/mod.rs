@@ -12,6 +12,7 @@ pub mod ecs;
 pub mod ids;
 pub mod image;
 pub mod namespaces;
+pub mod keepsake;
 pub mod network;
 pub mod progress;
 pub mod report;
@@ -32,6 +33,7 @@ pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure,
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use namespaces::{ContainerKind, IpcMode, NAMESPACE_HOLDER, PidMode};
+pub use keepsake::{HeldContainer, Keepsake};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
 pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};

@@ -17,6 +17,8 @@ mod dump;
 mod durability;
 #[path = "agent/exits.rs"]
 mod exits;
+#[path = "agent/health.rs"]
+mod health;
 #[path = "agent/images.rs"]
 mod images;
 #[path = "agent/inside.rs"]

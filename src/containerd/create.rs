@@ -14,6 +14,7 @@ use crate::containerd::containers::{
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
 use crate::containerd::groundwork::{self, Groundwork};
+use crate::containerd::health::stored;
 use crate::containerd::lookup::UnpackedImageInfo;
 use crate::containerd::rootfs::{self, CopyUp};
 use crate::containerd::runc_options::Options;
@@ -25,7 +26,7 @@ use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
-use crate::model::{ContainerId, ContainerSpec, StopReason, TaskId, Wall};
+use crate::model::{ContainerId, ContainerSpec, HealthCheck, StopReason, TaskId, Wall};
 use crate::ports::{CreatePlan, NetworkAttachment};
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
@@ -90,6 +91,7 @@ struct Creation<'a> {
     stop_signal: u32,
     volumes: Vec<Volume>,
     links: Vec<LinkedContainer>,
+    health: Option<HealthCheck>,
 }
 
 impl ContainerService {
@@ -145,7 +147,11 @@ impl ContainerService {
         }
         let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
         let links = self.links_of(plan, container).await?;
-        Ok(Creation { plan, settings, image, image_name: &container.image, stop_signal, volumes, links })
+        // Docker runs other checks, too, but nobody is told of them.
+        let health = settings.health.clone().filter(|_| container.health_checked);
+        let health = health.and_then(|own| own.over(image.health.as_ref()).check(&settings.shell));
+        let image_name = &container.image;
+        Ok(Creation { plan, settings, image, image_name, stop_signal, volumes, links, health })
     }
 
     /// What another container of the task has mounted, from its record.
@@ -250,7 +256,8 @@ impl ContainerService {
         match self.containers().create(self.connection.request(request)).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::AlreadyExists => {
-                let paths = ["spec", "labels", "snapshotkey", "image"].map(str::to_owned).to_vec();
+                let paths =
+                    ["spec", "labels", "snapshotkey", "image", "extensions"].map(str::to_owned).to_vec();
                 let request = UpdateContainerRequest {
                     container: Some(container),
                     update_mask: Some(FieldMask { paths }),
@@ -298,6 +305,7 @@ impl ContainerService {
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value }),
             snapshotter: self.options.snapshotter.clone(),
             snapshot_key: plan.id.as_str().to_owned(),
+            extensions: stored::extensions(creation.health.as_ref()),
             ..Container::default()
         })
     }

@@ -7,6 +7,7 @@ pub mod docker_config;
 pub mod events;
 mod groundwork;
 mod groups;
+mod health;
 pub mod image;
 pub mod images;
 pub mod init;

@@ -47,7 +47,7 @@ impl Task {
             Some(Observed::Exited(end)) if self.is_answered(name, &end.exit) => self.vanished(name, now),
             Some(Observed::Exited(end)) => self.container_exited(name, end.clone(), now),
             Some(Observed::Running) => {
-                self.restart_seen(name);
+                self.restart_seen(name, now);
                 self.learn(name, ContainerStatus::Running, |c| {
                     c.started_at.get_or_insert(now.wall);
                     c.created_at.get_or_insert(now.wall);

@@ -94,6 +94,11 @@ impl Executor {
         progress.map(|container| container.address.clone()).unwrap_or_default()
     }
 
+    /// The task's own directory: generated files, logs and volumes of its containers.
+    pub fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
+        task_directory(&self.data_dir, spec)
+    }
+
     /// Begins an effect.
     pub fn begin(
         &mut self,
@@ -272,10 +277,13 @@ impl Work {
         result.and(rest.await)
     }
 
-    /// The task's own directory: generated files, logs and volumes of its containers.
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
-        self.data_dir.join("tasks").join(spec.id().as_str())
+        task_directory(&self.data_dir, spec)
     }
+}
+
+fn task_directory(data_dir: &Path, spec: &TaskSpec) -> PathBuf {
+    data_dir.join("tasks").join(spec.id().as_str())
 }
 
 fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {

@@ -14,6 +14,7 @@
 //! Stopping the agent stops the loop; it never touches a container.
 
 mod execute;
+mod health;
 mod launch_times;
 mod persist;
 mod recover;
@@ -21,11 +22,15 @@ mod recover;
 pub use execute::Limits;
 
 use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
-use crate::model::{ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
+use crate::model::{
+    ContainerKey, ContainerStatus, DesiredStatus, Health, Mono, Now, TaskArn, TaskId, TaskSpec, Wall,
+};
 use crate::ports::{
-    AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
+    AgentFacts, Cgroups, Containers, HealthChecks, Images, Networks, Reporter, Store, TaskDecoder, TaskView,
+    TasksView,
 };
 use execute::Executor;
+use health::{Epoch, HealthRuns, Subject};
 use launch_times::LaunchTimes;
 use persist::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +53,8 @@ pub struct Ports {
     pub images: Arc<dyn Images>,
     /// Containers.
     pub containers: Arc<dyn Containers>,
+    /// Their health checks.
+    pub health: Arc<dyn HealthChecks>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// cgroups.
@@ -93,6 +100,8 @@ enum Input {
     Ping(oneshot::Sender<()>),
     /// An event for the core.
     Event(Event),
+    /// The checks of a container, begun at that start of it, say something new.
+    Health { container: ContainerKey, epoch: Epoch, health: Health },
     /// A container's process is not there any more, and nobody told of its end.
     Lost(ContainerKey),
     /// The runtime was asked what it holds.
@@ -143,6 +152,7 @@ pub struct Engine {
     view: watch::Sender<TasksView>,
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
+    health: HealthRuns,
     listing: bool,
     /// Nothing was reconciled yet in this life.
     recovering: bool,
@@ -160,6 +170,7 @@ impl Engine {
         let mut engine = Self {
             state: State::new(options.rules),
             journal: Journal::new(ports.store.clone()),
+            health: HealthRuns::new(ports.health.clone(), to_inbox.clone()),
             executor: Executor::new(ports.clone(), options.data_dir, options.limits, to_inbox.clone()),
             times: LaunchTimes::default(),
             inbox,
@@ -225,8 +236,15 @@ impl Engine {
                 // Who asked may have given up.
                 Input::Ping(pong) => drop(pong.send(())),
                 Input::Event(event) => self.step(event, &mut effects),
+                Input::Health { container, epoch, health } => {
+                    if self.health.is_current(&container, epoch) {
+                        let task = container.task.clone();
+                        self.step(Event::HealthChanged { container, health }, &mut effects);
+                        self.refresh_view(&task);
+                    }
+                }
                 Input::Lost(container) => {
-                    self.watched.remove(&container);
+                    self.unwatch(&container);
                     self.list();
                 }
                 Input::Listed(listing) => self.listed(listing, &mut effects),
@@ -278,7 +296,7 @@ impl Engine {
         let mut ended = None;
         match &event {
             Event::Exited { container, .. } => {
-                self.watched.remove(container);
+                self.unwatch(container);
                 ended = Some(container.clone());
             }
             Event::Done { id, outcome } => self.answered(*id, outcome),
@@ -301,20 +319,30 @@ impl Engine {
     /// Sees to what an answer means for the shell itself.
     fn answered(&mut self, id: EffectId, outcome: &Outcome) {
         if let Some(container) = self.executor.finished(id)
-            && matches!(outcome, Outcome::Started(Ok(_)))
+            && let Outcome::Started(Ok(at)) = outcome
         {
-            self.watch(container);
+            self.watch(container, *at);
         }
     }
 
-    /// Waits for the end of a container's process, once.
-    fn watch(&mut self, container: ContainerKey) {
-        if let Some(task) = self.state.task(&container.task)
-            && self.watched.insert(container.clone())
-        {
-            let id = task.spec.container_id(&container.name);
-            self.executor.watch(container, id);
+    /// Waits for the end of a container's process that started at that time, and has its health checked
+    /// until then; once.
+    fn watch(&mut self, container: ContainerKey, started: Wall) {
+        let Some(task) = self.state.task(&container.task) else { return };
+        if !self.watched.insert(container.clone()) {
+            return;
         }
+        let id = task.spec.container_id(&container.name);
+        if task.spec.container(&container.name).is_some_and(|c| c.health_checked) {
+            let directory = self.executor.task_directory(&task.spec).join(&container.name);
+            self.health.begin(Subject { key: container.clone(), id: id.clone(), directory, started });
+        }
+        self.executor.watch(container, id);
+    }
+
+    fn unwatch(&mut self, container: &ContainerKey) {
+        self.watched.remove(container);
+        self.health.end(container);
     }
 
     fn begin(&mut self, id: EffectId, deadline: Duration, action: crate::core::Action) {
@@ -335,10 +363,14 @@ impl Engine {
 
     fn refresh_view(&mut self, id: &TaskId) {
         if let Some(task) = self.state.task(id) {
+            let checked = task.spec.containers.iter().filter(|container| container.health_checked);
             let view = TaskView {
                 spec: task.spec.clone(),
                 progress: task.progress.clone(),
                 waiting_for: self.state.waiting_for(id),
+                health: checked
+                    .filter_map(|c| Some((c.name.clone(), task.health(&c.name)?.clone())))
+                    .collect(),
             };
             self.views.insert(id.clone(), Arc::new(view));
             self.view_changed = true;

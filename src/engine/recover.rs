@@ -83,14 +83,14 @@ impl Engine {
         }
         self.listing = false;
         self.recovering = false;
-        let running: Vec<ContainerKey> = containers
-            .iter()
-            .filter(|(_, seen)| matches!(seen, Observed::Running))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let running = containers.iter().filter(|(_, seen)| matches!(seen, Observed::Running));
+        let running: Vec<ContainerKey> = running.map(|(key, _)| key.clone()).collect();
         self.step(Event::Reconciled { containers, as_of: listing.as_of }, effects);
         for container in running {
-            self.watch(container);
+            let task = self.state.task(&container.task);
+            let known = task.and_then(|task| task.progress.containers.get(&container.name));
+            let started = known.and_then(|known| known.started_at).unwrap_or_else(|| self.now().wall);
+            self.watch(container, started);
         }
     }
 

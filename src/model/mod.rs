@@ -8,6 +8,7 @@
 pub mod attachment;
 pub mod container;
 pub mod credentials;
+pub mod health;
 pub mod ids;
 pub mod image;
 pub mod network;
@@ -26,6 +27,7 @@ pub use container::{
     PortRange, RestartPolicy, VolumeFrom,
 };
 pub use credentials::{CredentialsId, RoleCredentials};
+pub use health::{Health, HealthCheck, HealthResult, HealthStatus};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
@@ -35,8 +37,8 @@ pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
 pub use task::{Association, AssociationContent, TaskSpec, VolumeSource, VolumeSpec};
 pub use telemetry::{
-    CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
-    NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,
+    CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, InstanceCheck, Metrics, NetworkSets,
+    StatsSet, StorageSets, TaskHealth, TaskMetrics,
 };
 pub use time::{Mono, Now, Wall};
 pub use usage::{

@@ -89,7 +89,8 @@ impl Engine {
         for container in running {
             let task = self.state.task(&container.task);
             let known = task.and_then(|task| task.progress.containers.get(&container.name));
-            let started = known.and_then(|known| known.started_at).unwrap_or_else(|| self.now().wall);
+            let started = known.and_then(|known| known.restarts.last.or(known.started_at));
+            let started = started.unwrap_or_else(|| self.now().wall);
             self.watch(container, started);
         }
     }

@@ -86,7 +86,12 @@ fn dependents_wait_for_a_healthy_container_and_everybody_is_told() {
         let db = "echo db >> /v/order; sleep 1; echo ready >> /v/order; touch /tmp/ok; ";
         let containers = json!([
             container(&id, "main", &format!("echo main >> /v/order; {STAYS}"), on),
-            container(&id, "db", &format!("{db}{STAYS}"), checked("test -f /tmp/ok && echo fine", json!({}))),
+            container(
+                &id,
+                "db",
+                &format!("{db}{STAYS}"),
+                checked("test -f /tmp/ok && echo fine", json!({"Retries": 1000}))
+            ),
             container(&id, "ill", STAYS, checked("echo broken >&2; exit 3", json!({}))),
             container(&id, "fresh", STAYS, checked("true", json!({"Interval": 3_600_000_000_000i64}))),
         ]);

@@ -3,7 +3,7 @@
 use super::{LONG, clean_up, exit, launch};
 use crate::support::bench::{Bench, docker, task};
 use ecsd::model::TaskSpec;
-use ecsd::ports::{CreatePlan, HealthChecks, HealthProbe, OpenedCheck, ProbeError};
+use ecsd::ports::{Containers, CreatePlan, HealthChecks, HealthProbe, OpenedCheck, ProbeError};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;

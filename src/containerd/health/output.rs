@@ -1,15 +1,11 @@
 //! What the runs of a health check write: a pipe with a name, from the shim to us, one for a container
 //! as long as its checks run. Only the beginning of each run is kept.
 
-use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::{OpenOptions, Receiver};
 
 /// Bytes that are kept of a run (Docker's).
 const KEPT: usize = 4096;
@@ -22,7 +18,7 @@ const BREATH: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Output {
     path: PathBuf,
-    pipe: AsyncFd<File>,
+    pipe: Receiver,
     kept: Vec<u8>,
     is_cut: bool,
 }
@@ -39,10 +35,8 @@ impl Output {
             _ => {}
         }
         nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
         // For writing too: a pipe that has a writer never comes to its end between two runs.
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path)?;
-        let pipe = AsyncFd::register_with_interest(file, Interest::READABLE)?;
+        let pipe = OpenOptions::new().read_write(true).open_receiver(&path)?;
         Ok(Self { path, pipe, kept: Vec::new(), is_cut: false })
     }
 
@@ -54,12 +48,10 @@ impl Output {
     /// Takes what comes, for ever. Dropping it loses nothing.
     pub(super) async fn follow(&mut self) {
         loop {
-            match self.pipe.readable().await {
-                // Marked as read before it is: what comes in between is told again.
-                Ok(mut ready) => ready.clear_ready(),
-                Err(_) => return std::future::pending().await,
+            if self.pipe.readable().await.is_err() {
+                return std::future::pending().await;
             }
-            while self.drain() {
+            while self.drain(Receiver::try_read) {
                 // A run that writes without end is read as slowly as it likes to wait.
                 tokio::time::sleep(BREATH).await;
             }
@@ -67,10 +59,10 @@ impl Output {
     }
 
     /// Takes what is there. True where there is more than was taken at once.
-    fn drain(&mut self) -> bool {
+    fn drain(&mut self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
         let mut buffer = [0; 1024];
         for _ in 0..READS {
-            match self.pipe.get_ref().read(&mut buffer) {
+            match read(&self.pipe, &mut buffer) {
                 Ok(0) | Err(_) => return false,
                 Ok(count) => {
                     let taken = count.min(KEPT - self.kept.len());
@@ -84,7 +76,8 @@ impl Output {
 
     /// What the run wrote, all of which has been written by now; the next one begins anew.
     pub(super) fn take(&mut self) -> String {
-        self.drain();
+        // Not by what the runtime has noticed of the pipe, which may come later.
+        self.drain(|pipe, buffer| Ok(nix::unistd::read(pipe, buffer)?));
         let mut text = String::from_utf8_lossy(&std::mem::take(&mut self.kept)).into_owned();
         if std::mem::take(&mut self.is_cut) {
             text.push_str("...");
@@ -103,6 +96,7 @@ impl Drop for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Write;
 
     struct Directory(PathBuf);
@@ -122,7 +116,7 @@ mod tests {
     }
 
     fn writer(output: &Output) -> File {
-        OpenOptions::new().write(true).open(output.path()).unwrap()
+        File::options().write(true).open(output.path()).unwrap()
     }
 
     #[tokio::test]

@@ -5,10 +5,14 @@
 //! finds already made as its own (ids are derived, never random), and every call that removes
 //! something takes "not there" as success.
 
+mod health;
+
 pub use crate::core::event::ContainerExit;
+pub use health::{HealthChecks, HealthProbe, OpenedCheck, ProbeError};
+
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    Attachment, ContainerAddress, ContainerId, ContainerKey, HeldContainer, ImageDigest, Keepsake,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, Health, HeldContainer, ImageDigest, Keepsake,
     MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
 };
 use futures_util::future::BoxFuture;
@@ -272,6 +276,8 @@ pub struct TaskView {
     pub progress: TaskProgress,
     /// What it waits for before it may use the host.
     pub waiting_for: Option<String>,
+    /// Health of its containers whose health is tracked, by name.
+    pub health: BTreeMap<String, Health>,
 }
 
 /// All tasks, by id; published by the engine after every step that changed one.

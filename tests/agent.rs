@@ -25,6 +25,8 @@ mod durability;
 mod exits;
 #[path = "agent/host_restart.rs"]
 mod host_restart;
+#[path = "agent/health.rs"]
+mod health;
 #[path = "agent/images.rs"]
 mod images;
 #[path = "agent/init.rs"]

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "containers/health.rs"]
+mod health;
 mod support;
 
 use ecsd::core::Observed;

@@ -111,7 +111,12 @@ fn snapshot() -> Snapshot {
         availability_zone: Some("us-west-2a".into()),
         availability_zone_id: Some("usw2-az1".into()),
         vpc_id: Some("vpc-0fake".into()),
-        tasks: vec![Arc::new(TaskView { spec: Arc::new(spec()), progress, waiting_for: None })],
+        tasks: vec![Arc::new(TaskView {
+            spec: Arc::new(spec()),
+            progress,
+            waiting_for: None,
+            health: BTreeMap::new(),
+        })],
     }
 }
 
@@ -260,6 +265,52 @@ async fn metadata_is_what_the_original_answers() {
         assert_eq!(got.body, ours(&want.body).replace("172.17.0.3' with", "127.0.0.1' with"), "{path}");
         assert_eq!(got.comparable_headers(), want.comparable_headers(), "{path}");
         assert_eq!(got.headers["Content-Length"], got.body.len().to_string(), "{path}");
+    }
+}
+
+/// By the original's source: nothing of it was recorded.
+#[tokio::test]
+async fn health_is_shown_of_containers_that_are_checked() {
+    let f = start().await;
+    let with = |health: Health| {
+        let mut snapshot = snapshot();
+        let mut task = TaskView::clone(&snapshot.tasks[0]);
+        task.health = BTreeMap::from([("main".to_owned(), health)]);
+        snapshot.tasks = vec![Arc::new(task)];
+        f.publish.send_replace(Arc::new(snapshot));
+    };
+    let unhealthy = Health {
+        status: HealthStatus::Unhealthy,
+        since: at(500_000_000),
+        output: "<down>".into(),
+        exit_code: Some(7),
+    };
+    let healthy =
+        Health { status: HealthStatus::Healthy, exit_code: None, output: String::new(), ..unhealthy.clone() };
+    for (health, shown) in [
+        (Health::default(), r#""Health":{},"#),
+        (healthy, r#""Health":{"status":"HEALTHY","statusSince":"2026-11-23T20:58:34.5Z"},"#),
+        (
+            unhealthy,
+            r#""Health":{"status":"UNHEALTHY","statusSince":"2026-11-23T20:58:34.5Z","exitCode":7,"output":"\u003cdown\u003e"},"#,
+        ),
+    ] {
+        with(health);
+        let id = spec().container_id("main");
+        let v3 = format!(r#""IPv4Addresses":["172.17.0.3"]}}],{}"#, &shown[..shown.len() - 1]);
+        let v4 = format!(r#""Type":"NORMAL",{shown}"#);
+        let v2 = format!(r#""Type":"NORMAL",{}"#, &shown[..shown.len() - 1]);
+        for (path, want) in [
+            (format!("/v3/{MAIN}"), v3),
+            (format!("/v4/{MAIN}/task"), v4),
+            (format!("/v2/metadata/{id}"), v2),
+        ] {
+            let body = get(f.metadata, &path).await.body;
+            assert!(
+                body.contains(&want) && body.matches("\"Health\"").count() == 1,
+                "{want} in {path}: {body}"
+            );
+        }
     }
 }
 

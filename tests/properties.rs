@@ -6,6 +6,7 @@
 
 mod simulation;
 
+use ecsd::model::HealthStatus;
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use simulation::shapes::{SHAPES, TASKS};
@@ -22,6 +23,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (any::<u8>(), 0i32..3).prop_map(|(container, code)| Op::Exit { container, code }),
         1 => (any::<u8>(), 0i32..3).prop_map(|(container, code)| Op::ExitUnseen { container, code }),
         1 => any::<u8>().prop_map(Op::ExitTold),
+        3 => (any::<u8>(), health()).prop_map(|(container, status)| Op::Health { container, status }),
         4 => (0u32..40_000).prop_map(Op::Pass),
         1 => Just(Op::PassHours),
         2 => Just(Op::Reconcile),
@@ -30,6 +32,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::CleanImages),
         1 => (any::<u8>(), 0u8..40).prop_map(|(bits, away)| Op::Crash { bits, away }),
     ]
+}
+
+fn health() -> impl Strategy<Value = HealthStatus> {
+    use HealthStatus::{Healthy, Unhealthy, Unknown};
+    prop_oneof![3 => Just(Healthy), 1 => Just(Unhealthy), 1 => Just(Unknown)]
 }
 
 fn cases(cases: u32) -> ProptestConfig {

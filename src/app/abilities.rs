@@ -76,6 +76,7 @@ impl Abilities {
             logging_drivers,
             privileged: self.privileged && !config.privileged_disabled,
             task_limits: self.task_limits,
+            health_checks: !config.health_checks_disabled,
             task_iam_role: config.task_iam_role,
             task_iam_role_network_host: config.task_iam_role_network_host,
             external: config.external,

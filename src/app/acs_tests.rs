@@ -10,7 +10,12 @@ fn arn(id: &str) -> TaskArn {
 fn view(ids: &[&str]) -> TasksView {
     let task = |id: &&str| {
         let spec = TaskSpec { network_mode: NetworkMode::None, ..TaskSpec::empty(arn(id)) };
-        let view = TaskView { spec: Arc::new(spec), progress: TaskProgress::default(), waiting_for: None };
+        let view = TaskView {
+            spec: Arc::new(spec),
+            progress: TaskProgress::default(),
+            waiting_for: None,
+            health: Default::default(),
+        };
         (arn(id).id(), Arc::new(view))
     };
     Arc::new(ids.iter().map(task).collect::<BTreeMap<_, _>>())

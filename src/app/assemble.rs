@@ -82,6 +82,7 @@ impl Agent {
         let ports = Ports {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
+            health: containers.clone(),
             networks: networks.clone(),
             cgroups: cgroups.clone(),
             store: store.clone(),

@@ -20,6 +20,7 @@ impl ImageLookup for Images {
             let image = self.0.image_config(image).await?;
             Ok(UnpackedImageInfo {
                 config: image.config.clone(),
+                health: image.health.clone(),
                 chain_id: image.chain_id.clone(),
                 id: image.id.clone(),
             })

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::control::chain;
 use crate::control::tcs::Telemetry;
 use crate::model::{
-    ContainerHealth, ContainerKey, ContainerStatus, HealthStatus, InstanceCheck, Metrics, Mono, NetworkMode,
-    Now, TaskHealth, TaskMetrics, Usage,
+    ContainerHealth, ContainerKey, ContainerStatus, InstanceCheck, Metrics, Mono, NetworkMode, Now,
+    TaskHealth, TaskMetrics, Usage,
 };
 use crate::net::TrafficMeter;
 use crate::ports::{TaskView, TasksView};
@@ -147,17 +147,16 @@ impl Telemetry for Told {
     }
 }
 
-/// Containers that run and have a health check in the task definition. Nobody runs these checks yet,
-/// so nothing is known of them: that is told, not left out.
+/// Containers that run and whose health is tracked. That nothing is known yet is told, since the start.
 fn task_health(task: &TaskView) -> Option<TaskHealth> {
     let spec = &task.spec;
     let containers = spec.containers.iter().filter_map(|container| {
-        let check = container.docker.config.get("healthcheck").filter(|check| !check.is_null());
+        let health = task.health.get(&container.name)?;
         let progress = task.progress.containers.get(&container.name)?;
-        (check.is_some() && progress.known == ContainerStatus::Running).then(|| ContainerHealth {
+        (progress.known == ContainerStatus::Running).then(|| ContainerHealth {
             name: container.name.clone(),
-            status: HealthStatus::Unknown,
-            since: progress.started_at.unwrap_or_default(),
+            status: health.status,
+            since: health.since.or(progress.started_at).unwrap_or_default(),
         })
     });
     let containers: Vec<ContainerHealth> = containers.collect();
@@ -173,48 +172,37 @@ fn task_health(task: &TaskView) -> Option<TaskHealth> {
 mod tests {
     use super::*;
     use crate::model::{
-        ContainerProgress, ContainerSpec, DockerConfig, TaskArn, TaskProgress, TaskSpec, Wall,
+        ContainerProgress, ContainerSpec, Health, HealthStatus, TaskArn, TaskProgress, TaskSpec, Wall,
     };
 
-    fn container(name: &str, check: Option<serde_json::Value>) -> ContainerSpec {
-        let config = check.map(|check| ("healthcheck".to_owned(), check)).into_iter().collect();
-        ContainerSpec {
-            docker: DockerConfig { config, ..DockerConfig::default() },
-            ..ContainerSpec::empty(name)
-        }
-    }
-
     #[test]
-    fn health_is_unknown_where_there_is_a_check_and_the_container_runs() {
-        let check = || Some(serde_json::json!({"Test": ["CMD", "true"]}));
+    fn health_is_told_of_containers_that_run_and_are_checked() {
+        let names = ["fresh", "ill", "plain", "waits"];
         let spec = TaskSpec {
             family: "f".into(),
             version: "1".into(),
             network_mode: NetworkMode::None,
-            containers: vec![
-                container("checked", check()),
-                container("erased", Some(serde_json::Value::Null)),
-                container("plain", None),
-                container("waits", check()),
-            ],
+            containers: names.map(ContainerSpec::empty).to_vec(),
             ..TaskSpec::empty(TaskArn::parse("arn:aws:ecs:r:1:task/c/t").unwrap())
         };
         let mut progress = TaskProgress::default();
-        for (name, known) in [
-            ("checked", ContainerStatus::Running),
-            ("erased", ContainerStatus::Running),
-            ("plain", ContainerStatus::Running),
-            ("waits", ContainerStatus::Created),
-        ] {
+        for name in names {
+            let known = if name == "waits" { ContainerStatus::Created } else { ContainerStatus::Running };
             let started_at = Some(Wall(7));
             let so_far = ContainerProgress { known, started_at, ..ContainerProgress::default() };
             progress.containers.insert(name.into(), so_far);
         }
-        let mut task = TaskView { spec: Arc::new(spec), progress, waiting_for: None };
-        let health = task_health(&task).unwrap();
-        let unknown =
-            ContainerHealth { name: "checked".into(), status: HealthStatus::Unknown, since: Wall(7) };
-        assert_eq!(health.containers, [unknown]);
+        let ill = Health { status: HealthStatus::Unhealthy, since: Some(Wall(9)), ..Health::default() };
+        let fresh = Health::default;
+        let health =
+            [("fresh".into(), fresh()), ("ill".into(), ill), ("waits".into(), fresh())].into_iter().collect();
+        let mut task = TaskView { spec: Arc::new(spec), progress, waiting_for: None, health };
+        let told =
+            |name: &str, status, since| ContainerHealth { name: name.into(), status, since: Wall(since) };
+        assert_eq!(
+            task_health(&task).unwrap().containers,
+            [told("fresh", HealthStatus::Unknown, 7), told("ill", HealthStatus::Unhealthy, 9)]
+        );
         task.progress.containers.clear();
         assert_eq!(task_health(&task), None);
     }

@@ -14,6 +14,7 @@ use crate::containerd::containers::{
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
 use crate::containerd::groundwork::{self, Groundwork};
+use crate::containerd::health::stored;
 use crate::containerd::keepsake;
 use crate::containerd::rootfs::{self, CopyUp};
 use crate::containerd::runc_options::Options;
@@ -26,7 +27,7 @@ use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
 use crate::containerd::user::{self, Accounts};
 use crate::containerd::volumes::{self, Volume};
-use crate::model::{ContainerId, ContainerKind, ContainerSpec, StopReason, TaskId, Wall};
+use crate::model::{ContainerId, ContainerKind, ContainerSpec, HealthCheck, StopReason, TaskId, Wall};
 use crate::ports::CreatePlan;
 use containerd_client::services::v1::container::Runtime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest};
@@ -95,6 +96,7 @@ pub(super) struct Creation<'a> {
     pub stop_signal: u32,
     pub volumes: Vec<Volume>,
     pub links: Vec<LinkedContainer>,
+    pub health: Option<HealthCheck>,
 }
 
 impl ContainerService {
@@ -157,8 +159,22 @@ impl ContainerService {
         }
         let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
         let links = self.links_of(plan, container).await?;
+        // Docker runs other checks, too, but nobody is told of them.
+        let health = settings.health.clone().filter(|_| container.health_checked);
+        let health = health.and_then(|own| own.over(image.health.as_ref()).check(&settings.shell));
         let (chain_id, image, image_name) = (Some(image.chain_id), image.config, &container.image);
-        Ok(Creation { plan, settings, image, chain_id, image_name, runtime, stop_signal, volumes, links })
+        Ok(Creation {
+            plan,
+            settings,
+            image,
+            chain_id,
+            image_name,
+            runtime,
+            stop_signal,
+            volumes,
+            links,
+            health,
+        })
     }
 
     /// What another container of the task has mounted, from its record.
@@ -316,11 +332,7 @@ impl ContainerService {
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value }),
             snapshotter: of_snapshot(&self.options.snapshotter),
             snapshot_key: of_snapshot(plan.id.as_str()),
-            extensions: plan
-                .keepsake
-                .iter()
-                .map(|keepsake| (keepsake::EXTENSION.to_owned(), keepsake::write(keepsake)))
-                .collect(),
+            extensions: extensions(creation),
             ..Container::default()
         })
     }
@@ -389,6 +401,14 @@ fn not_created(status: &tonic::Status) -> StopReason {
         true => StopReason::new("CannotStartContainerError", status.message()),
         false => failure("CannotCreateContainerError", "create the process", status),
     }
+}
+
+/// What its record carries besides: its health check, and what is known of its task.
+fn extensions(creation: &Creation<'_>) -> HashMap<String, Any> {
+    let mut extensions = stored::extensions(creation.health.as_ref());
+    let keepsake = creation.plan.keepsake.as_ref();
+    extensions.extend(keepsake.map(|keepsake| (keepsake::EXTENSION.to_owned(), keepsake::write(keepsake))));
+    extensions
 }
 
 /// Labels of image, task definition, agent, and our own, the later winning.

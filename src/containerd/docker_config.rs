@@ -7,6 +7,7 @@
 //! can't do yet is named in `warnings`, never dropped in silence; a value of the wrong type is an
 //! error that names key and value.
 
+pub mod health;
 mod resources;
 mod security;
 mod settings;
@@ -19,6 +20,7 @@ pub use settings::{
 
 use crate::containerd::json::{Document, ValueError, show};
 use crate::model::{ContainerSpec, StopReason};
+use health::HealthSettings;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -27,14 +29,13 @@ pub const LEAST_MEMORY_BYTES: u64 = 6 * 1024 * 1024;
 /// Size of /dev/shm where nothing is said.
 pub const DEFAULT_SHM_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Keys that others act on (network, cgroup, health), or that change nothing about a container:
+/// Keys that others act on (network, cgroup), or that change nothing about a container:
 /// neither merged nor warned about.
 const ELSEWHERE: &[&str] = &[
     "networkmode",
     "portbindings",
     "cgroupparent",
     "exposedports",
-    "healthcheck",
     "image",
     "stdinonce",
     "stoptimeout",
@@ -61,6 +62,10 @@ pub fn merge(container: &ContainerSpec) -> Result<ContainerSettings, StopReason>
     let wrong = |name: &'static str| move |error: ValueError| StopReason::new(name, error.to_string());
     let config = Document::new("config", &container.docker.config);
     merge_config(&mut settings, &config).map_err(wrong("DockerClientConfigError"))?;
+    if container.health_checked && settings.health.is_none() {
+        let words = "docker health check is nil while container health check type is DOCKER";
+        return Err(StopReason::new("DockerClientConfigError", words));
+    }
     let host = Document::new("hostConfig", &container.docker.host_config);
     merge_host_config(&mut settings, &host).map_err(wrong("HostConfigError"))?;
     Ok(settings)
@@ -106,6 +111,11 @@ fn merge_config(settings: &mut ContainerSettings, config: &Document<'_>) -> Resu
                     }
                 }
             }
+            "healthcheck" => {
+                let parsed = HealthSettings::parse(value).map_err(|expected| config.wrong(key, expected))?;
+                settings.health = parsed;
+            }
+            "shell" => settings.shell = config.texts(key)?,
             "labels" => merge_map(&mut settings.labels, config.map(key)?),
             "volumes" => settings.volumes = config.each_key(key, values::mount_path)?,
             "tty" => settings.tty = config.flag(key)?,

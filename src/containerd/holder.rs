@@ -64,6 +64,7 @@ impl ContainerService {
             stop_signal: SIGTERM,
             volumes,
             links: Vec::new(),
+            health: None,
         };
         let ground = self.lay(&creation).await?;
         self.record_container(&creation, &ground, &Accounts::default()).await?;

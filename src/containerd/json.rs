@@ -19,7 +19,7 @@ pub struct ValueError {
 }
 
 /// Keys whose values may hold a secret (a token in the environment, in a log driver's options).
-const SECRET_KEYS: &[&str] = &["env", "cmd", "entrypoint", "labels", "logconfig"];
+const SECRET_KEYS: &[&str] = &["env", "cmd", "entrypoint", "healthcheck", "labels", "logconfig"];
 
 /// A document with lower-cased top-level keys.
 #[derive(Debug, Clone, Copy)]

@@ -8,6 +8,7 @@ pub mod events;
 mod groundwork;
 mod groups;
 mod holder;
+mod health;
 pub mod image;
 pub mod images;
 pub mod init;

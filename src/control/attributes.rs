@@ -25,6 +25,8 @@ pub struct Capabilities {
     pub privileged: bool,
     /// Task cgroups can be made and limited.
     pub task_limits: bool,
+    /// `ECS_DISABLE_DOCKER_HEALTH_CHECK` does not hide that there are health checks.
+    pub health_checks: bool,
     /// `ECS_ENABLE_TASK_IAM_ROLE`
     pub task_iam_role: bool,
     /// `ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`
@@ -48,6 +50,7 @@ impl Default for Capabilities {
             logging_drivers: vec!["json-file".into(), "none".into()],
             privileged: true,
             task_limits: true,
+            health_checks: true,
             task_iam_role: false,
             task_iam_role_network_host: false,
             external: false,
@@ -112,7 +115,7 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "branch-cni-plugin-version", NotBuilt),
     (P1, "ecr-auth", NotBuilt),
     (P2, "execution-role-ecr-pull", NotBuilt),
-    (P2, "container-health-check", NotBuilt),
+    (P2, "container-health-check", If(|has| has.health_checks)),
     (P2, "execution-role-awslogs", NotBuilt),
     (P2, "docker-plugin.local", NotBuilt),
     (P2, "nvidia-driver-version.", Each(|has| has.gpu_driver.iter().cloned().collect())),

@@ -287,8 +287,11 @@ fn dependencies_that_can_not_be_met_are_refused() {
         format!(r#","dependsOn":[{{"containerName":"{name}","condition":"{condition}"}}]"#)
     };
     assert!(pair(&on("db", "SUCCESS"), "").is_ok());
-    let unhealthy = pair(&on("db", "HEALTHY"), "").unwrap_err();
-    assert!(unhealthy.to_string().contains("HEALTHY") && !unhealthy.acknowledged());
+    let task = pair(&on("db", "HEALTHY"), r#","healthCheckType":"docker""#).unwrap().spec;
+    assert_eq!(task.containers[0].depends_on[0].condition, DependencyCondition::Healthy);
+    assert_eq!(task.containers.iter().map(|c| c.health_checked).collect::<Vec<_>>(), [false, true]);
+    let shouted = pair("", r#","healthCheckType":"DOCKER""#).unwrap().spec;
+    assert!(!shouted.containers[1].health_checked);
     for bad in [
         pair(&on("db", "START"), &on("web", "START")),
         pair(&on("db", "START"), r#","links":["web:alias"]"#),

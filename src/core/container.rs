@@ -4,7 +4,7 @@ use crate::core::Timeouts;
 use crate::core::event::{ContainerExit, EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::Task;
-use crate::model::{ContainerStatus, DesiredStatus, Mono, Now, StopReason};
+use crate::model::{ContainerStatus, DesiredStatus, Health, Mono, Now, StopReason};
 use std::time::Duration;
 
 /// What is under way for a container. Not stored: after a crash everything is asked for again, and
@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub running_since: Option<Mono>,
     /// Which of its restarts the newest effect is for.
     pub restart: u32,
+    /// What its health checks say; after a crash they begin again.
+    pub health: Health,
 }
 
 /// An effect under way.

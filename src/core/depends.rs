@@ -2,7 +2,9 @@
 //! (spec/task-engine.md 1.5).
 
 use crate::core::task::Task;
-use crate::model::{ContainerSpec, ContainerStatus, Dependency, DependencyCondition, Mono, Now, TaskSpec};
+use crate::model::{
+    ContainerSpec, ContainerStatus, Dependency, DependencyCondition, HealthStatus, Mono, Now, TaskSpec,
+};
 use std::collections::BTreeSet;
 
 /// Why a task's dependencies can never be met.
@@ -66,12 +68,13 @@ impl Task {
         };
         let stopped = other.known == ContainerStatus::Stopped;
         let code = other.exit.as_ref().and_then(|exit| exit.code);
+        let health = self.health(&on.container).map(|health| health.status).unwrap_or_default();
         let met = match on.condition {
             DependencyCondition::Create => other.known >= ContainerStatus::Created,
             DependencyCondition::Start => other.known >= ContainerStatus::Running,
             DependencyCondition::Complete => stopped && code.is_some(),
             DependencyCondition::Success => stopped && code == Some(0),
-            DependencyCondition::Healthy => false,
+            DependencyCondition::Healthy => health == HealthStatus::Healthy,
         };
         if met {
             return Verdict::Met;
@@ -84,12 +87,30 @@ impl Task {
                  [{target}] as dependency did not exit successfully."
             ));
         }
+        if on.condition == DependencyCondition::Healthy
+            && let Some(why) = self.never_healthy(&on.container, health)
+        {
+            return Verdict::Never(format!(
+                "failed to resolve container ordering dependency [{dependency}] for target [{target}] as \
+                 dependency {why}."
+            ));
+        }
         if self.wait_limit(on).is_some_and(|at| at <= now.mono) {
             return Verdict::Never(format!(
                 "container ordering dependency [{dependency}] for target [{target}] has timed out."
             ));
         }
         Verdict::Wait
+    }
+
+    /// Why nobody should wait for a container to become healthy, where that is so.
+    fn never_healthy(&self, name: &str, health: HealthStatus) -> Option<&'static str> {
+        let checked = self.spec.container(name).is_some_and(|container| container.health_checked);
+        match (checked, health) {
+            (false, _) => Some("has no health check"),
+            (true, HealthStatus::Unhealthy) => Some("is unhealthy"),
+            (true, _) => None,
+        }
     }
 
     /// Until when dependents wait for a container that has started: its own start timeout, which

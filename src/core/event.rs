@@ -1,8 +1,8 @@
 //! What the state machine is told. An event says what was seen; the core decides what it means.
 
 use crate::model::{
-    ContainerAddress, ContainerKey, DesiredStatus, ExitRecord, ImageDigest, ResolvedImage, StopReason,
-    TaskArn, TaskProgress, TaskSpec, Wall,
+    ContainerAddress, ContainerKey, DesiredStatus, ExitRecord, Health, ImageDigest, ResolvedImage,
+    StopReason, TaskArn, TaskProgress, TaskSpec, Wall,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,6 +54,13 @@ pub enum Event {
         exit: ExitRecord,
         /// The kernel killed it for memory.
         oom_killed: bool,
+    },
+    /// The health checks of a running container say something else than before.
+    HealthChanged {
+        /// The container.
+        container: ContainerKey,
+        /// What they say now.
+        health: Health,
     },
     /// An effect came to its end.
     Done {

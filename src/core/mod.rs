@@ -30,6 +30,7 @@ pub mod event;
 mod admission;
 mod container;
 mod depends;
+mod health;
 mod images;
 mod outcome;
 mod plan;
@@ -44,6 +45,7 @@ pub use effect::{Action, ActionKind, Effect, EffectClass};
 pub use event::{
     ContainerExit, CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome,
 };
+pub use health::HealthMonitor;
 pub use task::Task;
 
 use crate::model::{DesiredStatus, HostResources, Mono, Now, TaskArn, TaskId, TaskProgress, TaskSpec};
@@ -145,6 +147,12 @@ impl State {
                     && !task.is_old_exit(&container.name, &exit)
                 {
                     task.container_exited(&container.name, ContainerExit { exit, oom_killed }, now);
+                }
+                self.advance(&container.task, now, &mut step);
+            }
+            Event::HealthChanged { container, health } => {
+                if let Some(task) = self.tasks.get_mut(&container.task) {
+                    task.health_changed(&container.name, health);
                 }
                 self.advance(&container.task, now, &mut step);
             }

@@ -140,6 +140,7 @@ impl Task {
                 if let Some(run) = self.runs.get_mut(name) {
                     run.running_since = Some(now.mono);
                 }
+                self.health_begins(name, now.wall);
             }
             Err(reason) => {
                 if let Some(run) = self.runs.get_mut(name) {

@@ -53,7 +53,7 @@ impl Task {
                 self.container_stopped(name, Some(why.clone()), now);
             }
             Some(Observed::Running) => {
-                self.restart_seen(name);
+                self.restart_seen(name, now);
                 self.learn(name, ContainerStatus::Running, |c| {
                     c.started_at.get_or_insert(now.wall);
                     c.created_at.get_or_insert(now.wall);

@@ -74,21 +74,24 @@ impl Task {
     pub(super) fn restarted(&mut self, name: &str, result: Result<Wall, StopReason>) {
         let Some(run) = self.runs.get_mut(name) else { return };
         match result {
-            Ok(_) => {
+            Ok(at) => {
                 if let Some(container) = self.progress.containers.get_mut(name)
                     && container.restarts.count == run.restart
                 {
                     container.restarts.under_way = false;
                 }
+                self.health_begins(name, at);
             }
             Err(reason) => run.doubt = Some(reason),
         }
     }
 
     /// A process was seen: whatever restart was due is done.
-    pub(super) fn restart_seen(&mut self, name: &str) {
-        if let Some(container) = self.progress.containers.get_mut(name) {
-            container.restarts.under_way = false;
+    pub(super) fn restart_seen(&mut self, name: &str, now: Now) {
+        if let Some(container) = self.progress.containers.get_mut(name)
+            && std::mem::take(&mut container.restarts.under_way)
+        {
+            self.health_begins(name, now.wall);
         }
     }
 

@@ -106,6 +106,11 @@ impl Executor {
         }
     }
 
+    /// The task's own directory: generated files, logs and volumes of its containers.
+    pub fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
+        task_directory(&self.data_dir, &spec.id())
+    }
+
     /// Begins an effect.
     pub fn begin(
         &mut self,

@@ -14,6 +14,7 @@
 //! Stopping the agent stops the loop; it never touches a container.
 
 mod execute;
+mod health;
 mod launch_times;
 mod lost;
 mod persist;
@@ -23,12 +24,15 @@ pub use execute::Limits;
 
 use crate::core::{Action, Effect, EffectId, Event, Outcome, Rules, State};
 use crate::model::{
-    ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, StopReason, TaskArn, TaskId, TaskSpec,
+    ContainerKey, ContainerStatus, DesiredStatus, Health, Mono, Now, StopReason, TaskArn, TaskId, TaskSpec,
+    Wall,
 };
 use crate::ports::{
-    AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
+    AgentFacts, Cgroups, Containers, HealthChecks, Images, Networks, Reporter, Store, TaskDecoder, TaskView,
+    TasksView,
 };
 use execute::Executor;
+use health::{Epoch, HealthRuns, Subject};
 use launch_times::LaunchTimes;
 use persist::Journal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +55,8 @@ pub struct Ports {
     pub images: Arc<dyn Images>,
     /// Containers.
     pub containers: Arc<dyn Containers>,
+    /// Their health checks.
+    pub health: Arc<dyn HealthChecks>,
     /// Networks.
     pub networks: Arc<dyn Networks>,
     /// cgroups.
@@ -98,6 +104,8 @@ enum Input {
     Ping(oneshot::Sender<()>),
     /// An event for the core.
     Event(Event),
+    /// The checks of a container, begun at that start of it, say something new.
+    Health { container: ContainerKey, epoch: Epoch, health: Health },
     /// A container's process is not there any more, and nobody told of its end.
     Lost(ContainerKey),
     /// The runtime was asked what it holds.
@@ -148,6 +156,7 @@ pub struct Engine {
     view: watch::Sender<TasksView>,
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
+    health: HealthRuns,
     listing: bool,
     /// Nothing was reconciled yet in this life: what is to be found out until then.
     recovery: Option<recover::Recovery>,
@@ -166,6 +175,7 @@ impl Engine {
         let mut engine = Self {
             state: State::new(options.rules),
             journal: Journal::new(ports.store.clone()),
+            health: HealthRuns::new(ports.health.clone(), to_inbox.clone()),
             executor: Executor::new(ports.clone(), options.data_dir, options.limits, to_inbox.clone()),
             times: LaunchTimes::default(),
             inbox,
@@ -232,8 +242,15 @@ impl Engine {
                 // Who asked may have given up.
                 Input::Ping(pong) => drop(pong.send(())),
                 Input::Event(event) => self.step(event, &mut effects),
+                Input::Health { container, epoch, health } => {
+                    if self.health.is_current(&container, epoch) {
+                        let task = container.task.clone();
+                        self.step(Event::HealthChanged { container, health }, &mut effects);
+                        self.refresh_view(&task);
+                    }
+                }
                 Input::Lost(container) => {
-                    self.watched.remove(&container);
+                    self.unwatch(&container);
                     self.list();
                 }
                 Input::Listed(listing) => self.listed(listing, &mut effects),
@@ -298,7 +315,7 @@ impl Engine {
         let mut ended = None;
         match &event {
             Event::Exited { container, .. } => {
-                self.watched.remove(container);
+                self.unwatch(container);
                 ended = Some(container.clone());
             }
             Event::Done { id, outcome } => self.answered(*id, outcome),
@@ -321,20 +338,30 @@ impl Engine {
     /// Sees to what an answer means for the shell itself.
     fn answered(&mut self, id: EffectId, outcome: &Outcome) {
         if let Some(container) = self.executor.finished(id)
-            && matches!(outcome, Outcome::Started(Ok(_)))
+            && let Outcome::Started(Ok(at)) = outcome
         {
-            self.watch(container);
+            self.watch(container, *at);
         }
     }
 
-    /// Waits for the end of a container's process, once.
-    fn watch(&mut self, container: ContainerKey) {
-        if let Some(task) = self.state.task(&container.task)
-            && self.watched.insert(container.clone())
-        {
-            let id = task.spec.container_id(&container.name);
-            self.executor.watch(container, id);
+    /// Waits for the end of a container's process that started at that time, and has its health checked
+    /// until then; once.
+    fn watch(&mut self, container: ContainerKey, started: Wall) {
+        let Some(task) = self.state.task(&container.task) else { return };
+        if !self.watched.insert(container.clone()) {
+            return;
         }
+        let id = task.spec.container_id(&container.name);
+        if task.spec.container(&container.name).is_some_and(|c| c.health_checked) {
+            let directory = self.executor.task_directory(&task.spec).join(&container.name);
+            self.health.begin(Subject { key: container.clone(), id: id.clone(), directory, started });
+        }
+        self.executor.watch(container, id);
+    }
+
+    fn unwatch(&mut self, container: &ContainerKey) {
+        self.watched.remove(container);
+        self.health.end(container);
     }
 
     fn begin(&mut self, id: EffectId, deadline: Duration, action: Action) {
@@ -355,10 +382,14 @@ impl Engine {
 
     fn refresh_view(&mut self, id: &TaskId) {
         if let Some(task) = self.state.task(id) {
+            let checked = task.spec.containers.iter().filter(|container| container.health_checked);
             let view = TaskView {
                 spec: task.spec.clone(),
                 progress: task.progress.clone(),
                 waiting_for: self.state.waiting_for(id),
+                health: checked
+                    .filter_map(|c| Some((c.name.clone(), task.health(&c.name)?.clone())))
+                    .collect(),
             };
             self.views.insert(id.clone(), Arc::new(view));
             self.view_changed = true;

@@ -130,14 +130,15 @@ impl Engine {
         if let Some(boot) = self.recovery.take().and_then(|recovery| recovery.boot) {
             self.journal.booted(boot);
         }
-        let running: Vec<ContainerKey> = containers
-            .iter()
-            .filter(|(_, seen)| matches!(seen, Observed::Running))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let running = containers.iter().filter(|(_, seen)| matches!(seen, Observed::Running));
+        let running: Vec<ContainerKey> = running.map(|(key, _)| key.clone()).collect();
         self.step(Event::Reconciled { containers, as_of: listing.as_of }, effects);
         for container in running {
-            self.watch(container);
+            let task = self.state.task(&container.task);
+            let known = task.and_then(|task| task.progress.containers.get(&container.name));
+            let started = known.and_then(|known| known.restarts.last.or(known.started_at));
+            let started = started.unwrap_or_else(|| self.now().wall);
+            self.watch(container, started);
         }
     }
 

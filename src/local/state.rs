@@ -6,7 +6,9 @@ use crate::local::definition::TaskDefinition;
 use crate::local::error::ApiError;
 use crate::local::instance::Instance;
 use crate::local::names::{Names, means};
+use crate::local::shape::{list, text};
 use crate::local::task::Task;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,6 +92,16 @@ impl State {
     /// The position of the task that an id or ARN means within a cluster.
     pub fn find_task(&self, cluster: &str, given: &str) -> Option<usize> {
         self.tasks.iter().position(|t| t.cluster == cluster && means(given, &t.arn))
+    }
+
+    /// Takes what an agent told of its tasks' health: a PublishHealthRequest.
+    pub fn take_health(&mut self, message: &Value) {
+        for entry in list(message, "tasks") {
+            let arn = text(entry, "taskArn");
+            if let Some(task) = self.tasks.iter_mut().find(|task| task.arn == arn) {
+                task.take_health(entry);
+            }
+        }
     }
 
     /// The next sequence number.

@@ -30,8 +30,19 @@ pub struct Container {
     pub image_digest: Option<String>,
     /// Id in the runtime.
     pub runtime_id: Option<String>,
+    /// What its agent said last of its health check; `None` where it said nothing yet.
+    pub health: Option<String>,
     /// As reported: `bindIP`, `containerPort`, `hostPort`, `protocol`, ranges.
     pub network_bindings: Value,
+}
+
+/// Of whose health nothing is known.
+const UNKNOWN: &str = "UNKNOWN";
+
+impl Container {
+    fn health(&self) -> &str {
+        self.health.as_deref().unwrap_or(UNKNOWN)
+    }
 }
 
 /// One task.
@@ -153,6 +164,31 @@ impl Task {
         claim(&self.definition, &self.overrides)
     }
 
+    /// Takes what an agent told of its health: an entry of `tasks` in PublishHealthRequest.
+    pub fn take_health(&mut self, entry: &Value) {
+        for told in list(entry, "containers") {
+            let name = text(told, "containerName");
+            if let Some(container) = self.containers.iter_mut().find(|c| c.name == name) {
+                container.health = Some(text(told, "healthStatus").to_owned());
+            }
+        }
+    }
+
+    /// That of its essential containers that are checked: one that is ill is enough, all must be well.
+    fn health(&self) -> &str {
+        let is_checked = |name: &str| {
+            let mut all = self.definition.containers().iter();
+            all.any(|c| text(c, "name") == name && c.get("healthCheck").is_some())
+        };
+        let checked = self.containers.iter().filter(|c| c.is_essential && is_checked(&c.name));
+        let said: Vec<&str> = checked.map(Container::health).collect();
+        match said.as_slice() {
+            all if all.contains(&"UNHEALTHY") => "UNHEALTHY",
+            all if !all.is_empty() && all.iter().all(|one| *one == "HEALTHY") => "HEALTHY",
+            _ => UNKNOWN,
+        }
+    }
+
     /// As DescribeTasks shows it.
     pub fn describe(&self, cluster_arn: &str, zone: &str, connected: bool, with_tags: bool) -> Value {
         let document = &self.definition.document;
@@ -173,7 +209,7 @@ impl Task {
             "containers": self.containers.iter().map(|c| self.describe_container(c)).collect::<Vec<_>>(),
             "cpu": or(pick("cpu"), claim.cpu), "memory": or(pick("memory"), claim.memory_mib),
             "desiredStatus": self.desired_status, "enableExecuteCommand": false, "group": self.group,
-            "healthStatus": "UNKNOWN", "lastStatus": self.last_status, "launchType": "EC2",
+            "healthStatus": self.health(), "lastStatus": self.last_status, "launchType": "EC2",
             "overrides": overrides, "startedBy": self.started_by,
             "tags": if with_tags { self.tags.clone() } else { json!([]) },
             "taskArn": self.arn, "taskDefinitionArn": self.definition.arn, "version": self.version,
@@ -200,7 +236,7 @@ impl Task {
             "containerArn": container.arn, "taskArn": self.arn, "name": container.name,
             "image": container.image, "lastStatus": container.last_status,
             "networkBindings": container.network_bindings, "networkInterfaces": [],
-            "healthStatus": "UNKNOWN", "cpu": pick("cpu").unwrap_or_else(|| "0".to_owned()),
+            "healthStatus": container.health(), "cpu": pick("cpu").unwrap_or_else(|| "0".to_owned()),
         });
         let optional = [
             ("exitCode", container.exit_code.map(|code| json!(code))),

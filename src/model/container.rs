@@ -37,6 +37,8 @@ pub struct ContainerSpec {
     pub volumes_from: Vec<VolumeFrom>,
     /// Legacy links, `name[:alias]`.
     pub links: Vec<String>,
+    /// Its health is tracked (`healthCheckType` is `docker`); the check is in `docker`.
+    pub health_checked: bool,
     /// Conditions on other containers before it starts.
     pub depends_on: Vec<Dependency>,
     /// How long dependents wait for it; `None` is for ever.
@@ -70,6 +72,7 @@ impl ContainerSpec {
             mounts: Vec::new(),
             volumes_from: Vec::new(),
             links: Vec::new(),
+            health_checked: false,
             depends_on: Vec::new(),
             start_timeout: None,
             stop_timeout: None,

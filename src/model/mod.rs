@@ -9,6 +9,7 @@ pub mod attachment;
 pub mod container;
 pub mod credentials;
 pub mod ecs;
+pub mod health;
 pub mod ids;
 pub mod image;
 pub mod namespaces;
@@ -30,6 +31,7 @@ pub use container::{
 };
 pub use credentials::{CredentialsId, RoleCredentials};
 pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure, TaskProtection};
+pub use health::{Health, HealthCheck, HealthResult, HealthStatus};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
 pub use namespaces::{ContainerKind, IpcMode, NAMESPACE_HOLDER, PidMode};
@@ -43,8 +45,8 @@ pub use task::{
     Association, AssociationContent, GPU_ASSOCIATION, TaskSpec, VISIBLE_GPUS, VolumeSource, VolumeSpec,
 };
 pub use telemetry::{
-    CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
-    NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,
+    CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, InstanceCheck, Metrics, NetworkSets,
+    StatsSet, StorageSets, TaskHealth, TaskMetrics,
 };
 pub use time::{Mono, Now, Wall};
 pub use usage::{

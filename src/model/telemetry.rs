@@ -1,5 +1,6 @@
 //! What is told of tasks and the instance over TCS, in model terms (spec/control-plane.md 4.4, 4.6).
 
+use crate::model::health::HealthStatus;
 use crate::model::ids::TaskArn;
 use crate::model::time::Wall;
 
@@ -126,29 +127,6 @@ pub struct ContainerHealth {
     pub status: HealthStatus,
     /// Since when.
     pub since: Wall,
-}
-
-/// What a health check says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HealthStatus {
-    /// Nothing yet.
-    #[default]
-    Unknown,
-    /// All is well.
-    Healthy,
-    /// It failed often enough.
-    Unhealthy,
-}
-
-impl HealthStatus {
-    /// The word on the wire.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Unknown => "UNKNOWN",
-            Self::Healthy => "HEALTHY",
-            Self::Unhealthy => "UNHEALTHY",
-        }
-    }
 }
 
 /// One check of the instance, as of its last run (spec/control-plane.md 6.5).

@@ -8,7 +8,9 @@ use super::ecs::{Tags, TagsError};
 use super::gojson::opt_time;
 use super::route::Version;
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
-use crate::model::{ContainerKind, NetworkBinding, NetworkMode, TaskSpec, VolumeSource, Wall};
+use crate::model::{
+    ContainerKind, Health, HealthStatus, NetworkBinding, NetworkMode, TaskSpec, VolumeSource, Wall,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -92,6 +94,8 @@ pub(crate) struct ContainerBody {
     kind: &'static str,
     #[serde(rename = "Networks", skip_serializing_if = "Vec::is_empty")]
     networks_v3: Vec<NetworkBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthBody>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     volumes: Vec<VolumeBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,20 @@ struct ContainerLimits {
     shares: f64,
     #[serde(rename = "Memory")]
     memory_mib: u64,
+}
+
+/// What is not known is not there: an empty object says that the container is checked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HealthBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "opt_time")]
+    status_since: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    output: String,
 }
 
 /// A port that is published, or in introspection also one that would be.
@@ -145,6 +163,18 @@ pub(crate) struct VolumeBody {
     source: Option<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     destination: String,
+}
+
+impl From<&Health> for HealthBody {
+    fn from(health: &Health) -> Self {
+        let known = health.status != HealthStatus::Unknown;
+        Self {
+            status: known.then(|| health.status.word()),
+            status_since: health.since,
+            exit_code: health.exit_code,
+            output: health.output.clone(),
+        }
+    }
 }
 
 fn is_zero(port: &u16) -> bool {
@@ -253,6 +283,7 @@ pub(crate) fn container(
             ContainerKind::NamespaceHolder => "NAMESPACE_PAUSE",
         },
         networks_v3,
+        health: task.health.get(&spec.name).map(HealthBody::from),
         volumes: volumes(view),
         log_driver,
         log_options,

@@ -14,6 +14,8 @@ pub struct Seen {
     /// In this life of the agent.
     known: BTreeMap<ContainerKey, ContainerStatus>,
     started: BTreeSet<ContainerKey>,
+    /// What the agent was told last of processes that run, in this life.
+    health: BTreeMap<ContainerKey, HealthStatus>,
     /// The exits that were answered by another process.
     answered: BTreeMap<ContainerKey, Vec<ExitRecord>>,
     pub starts_forbidden: bool,
@@ -22,6 +24,7 @@ pub struct Seen {
 impl Seen {
     pub fn agent_died(&mut self) {
         self.known.clear();
+        self.health.clear();
     }
 }
 
@@ -100,6 +103,11 @@ impl World {
                 assert!(!self.seen.starts_forbidden, "{container} is started after its task was to stop");
                 let task = self.state.task(&container.task).unwrap();
                 assert_eq!(task.progress.desired, DesiredStatus::Running, "{container}");
+                let waited = task.spec.container(&container.name).unwrap().depends_on.iter();
+                for on in waited.filter(|on| on.condition == DependencyCondition::Healthy) {
+                    let told = self.seen.health.get(&task.spec.key(&on.container));
+                    assert_eq!(told, Some(&HealthStatus::Healthy), "{container} is started before {on:?}");
+                }
             }
             Action::Create { spec, container } => {
                 // 9. What a live task needs is not cleaned up between its pull and its use.
@@ -121,6 +129,15 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// What is about to be told of a container's health. Of a process that does not run it is nothing.
+    pub fn note_health(&mut self, container: &ContainerKey, status: HealthStatus) {
+        let task = self.state.task(&container.task);
+        let known = task.and_then(|task| task.progress.containers.get(&container.name));
+        if known.is_some_and(|c| c.known == ContainerStatus::Running && !c.restarts.under_way) {
+            self.seen.health.insert(container.clone(), status);
         }
     }
 

@@ -33,6 +33,11 @@ pub enum Op {
         container: u8,
         code: i32,
     },
+    /// The checks of a process say so, perhaps too late.
+    Health {
+        container: u8,
+        status: HealthStatus,
+    },
     /// A process ends and nobody says so.
     ExitUnseen {
         container: u8,
@@ -146,6 +151,7 @@ impl World {
             Op::AnswerTwice(n) => self.answer(n, false, 2),
             Op::Fail(n) => self.answer(n, true, 1),
             Op::Exit { container, code } => self.exit(container, code, true),
+            Op::Health { container, status } => self.health(container, status),
             Op::ExitUnseen { container, code } => self.exit(container, code, false),
             Op::ExitTold(n) => {
                 if let Some((key, exit)) = pick(&self.exits, n).cloned() {
@@ -380,6 +386,15 @@ impl World {
         if let Some(exit) = self.end(key, code).filter(|_| seen) {
             self.exited(key.clone(), exit);
         }
+    }
+
+    fn health(&mut self, n: u8, status: HealthStatus) {
+        let checked: Vec<ContainerKey> =
+            self.processes.keys().filter(|key| key.name == "checked").cloned().collect();
+        let Some(container) = pick(&checked, n).cloned() else { return };
+        self.note_health(&container, status);
+        let health = Health { status, since: Some(self.now.wall), ..Health::default() };
+        self.step(Event::HealthChanged { container, health });
     }
 
     fn exited(&mut self, container: ContainerKey, exit: ExitRecord) {

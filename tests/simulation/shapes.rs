@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How many tasks there may be at once.
 pub const TASKS: u8 = 6;
 /// Kinds of tasks.
-pub const SHAPES: u8 = 12;
+pub const SHAPES: u8 = 13;
 /// What every container of every task is made of, but those of [`OTHER_IMAGE`].
 pub const IMAGE: &str = "registry/app:1";
 pub const OTHER_IMAGE: &str = "registry/side:2";
@@ -51,6 +51,7 @@ fn container(
             .iter()
             .map(|(on, condition)| Dependency { container: (*on).into(), condition: *condition })
             .collect(),
+        health_checked: name == "checked",
         start_timeout: (name == "init").then(|| Duration::from_secs(20)),
         ..ContainerSpec::empty(name)
     }
@@ -66,7 +67,7 @@ fn restarted(container: ContainerSpec, period: u64) -> ContainerSpec {
 }
 
 fn make(task: u8, shape: u8) -> TaskSpec {
-    use DependencyCondition::{Complete, Create, Start, Success};
+    use DependencyCondition::{Complete, Create, Healthy, Start, Success};
     let containers = match shape {
         0 => vec![container("main", true, &[], 0)],
         1 => vec![container("main", true, &[], 8080)],
@@ -87,6 +88,10 @@ fn make(task: u8, shape: u8) -> TaskSpec {
             restarted(container("init", false, &[("side", Success)], 0), 3),
         ],
         10 => vec![container("main", true, &[], 0), restarted(container("side", false, &[], 0), 0)],
+        11 => vec![
+            container("main", true, &[("checked", Healthy)], 0),
+            restarted(container("checked", false, &[], 0), 5),
+        ],
         _ => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
     };
     let spec = TaskSpec {

@@ -103,6 +103,7 @@ fn import_image(daemon: &PrivateContainerd, namespace: &str) -> OneImage {
     let chain_id = digest(format!("{} {}", diff_ids[0], diff_ids[1]).as_bytes());
     OneImage(UnpackedImageInfo {
         config: Arc::new(serde_json::from_value(config).unwrap()),
+        health: None,
         chain_id,
         id: ImageDigest::parse(&digest(&config_bytes)).unwrap(),
     })

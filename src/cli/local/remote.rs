@@ -18,7 +18,9 @@ pub async fn ps(state: &StateArgs) -> anyhow::Result<u8> {
     let endpoint = StateDir::new(&state.dir)?.endpoint()?;
     let tasks = tasks(&endpoint).await?;
     let mut rows = vec![
-        ["TASK", "DEFINITION", "STATUS", "CONTAINER", "STATUS", "EXIT", "PORTS"].map(str::to_owned).to_vec(),
+        ["TASK", "DEFINITION", "STATUS", "CONTAINER", "STATUS", "HEALTH", "EXIT", "PORTS"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     for task in &tasks {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -31,6 +33,7 @@ pub async fn ps(state: &StateArgs) -> anyhow::Result<u8> {
                 text(&task["lastStatus"]),
                 text(&container["name"]),
                 text(&container["lastStatus"]),
+                text(&container["healthStatus"]).replace("UNKNOWN", ""),
                 container["exitCode"].as_i64().map(|code| code.to_string()).unwrap_or_default(),
                 bindings(&container["networkBindings"]).join(" "),
             ]);

@@ -45,7 +45,7 @@ pub(super) const ROWS: &[Variable] = &[
     flag(
         "ECS_DISABLE_DOCKER_HEALTH_CHECK",
         "false",
-        "Health checks of containers are neither advertised nor run.",
+        "Health checks of containers are not advertised; those of tasks that come all the same are run.",
         |c, v| parse::boolean(v, |b| c.health_checks_disabled = b),
         |c| c.health_checks_disabled.show(),
     )

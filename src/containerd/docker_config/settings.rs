@@ -1,6 +1,7 @@
 //! What was asked of one container, merged: the typed values that `merge` fills and the pure
 //! builders of `spec` read. Only data.
 
+use super::health::HealthSettings;
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
 use crate::model::LogDriver;
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub struct ContainerSettings {
     pub labels: BTreeMap<String, String>,
     /// In place of the image's stop signal.
     pub stop_signal: Option<String>,
+    /// Its health check.
+    pub health: Option<HealthSettings>,
+    /// In place of the shell in which a health check's line is run.
+    pub shell: Vec<String>,
     /// A pseudo terminal was asked for.
     pub tty: bool,
     /// An open standard input was asked for.

@@ -49,6 +49,25 @@ fn scalars_win_arrays_replace_maps_merge_null_resets() {
 }
 
 #[test]
+fn a_health_check_that_is_tracked_must_be_there() {
+    let with = |config| {
+        let docker = DockerConfig { config: document(config), ..DockerConfig::default() };
+        merge(&ContainerSpec { docker, health_checked: true, ..bare() })
+    };
+    let merged =
+        with(json!({"HealthCheck": {"Test": ["CMD", "true"]}, "Shell": ["/bin/ash", "-c"]})).unwrap();
+    assert_eq!(merged.health.unwrap().test, ["CMD", "true"]);
+    assert_eq!((merged.shell.len(), merged.warnings.len()), (2, 0));
+    for none in [json!({}), json!({"Healthcheck": null})] {
+        let words =
+            "DockerClientConfigError: docker health check is nil while container health check type is DOCKER";
+        assert_eq!(with(none).unwrap_err().to_string(), words);
+    }
+    let wrong = with(json!({"Healthcheck": {"Test": "curl -u me:secret"}})).unwrap_err().to_string();
+    assert!(wrong.contains("\"healthcheck\"") && !wrong.contains("secret"), "{wrong}");
+}
+
+#[test]
 fn a_tiny_limit_is_raised_to_what_can_start() {
     let merged = merge(&ContainerSpec { memory_mib: 4, ..bare() }).unwrap();
     assert_eq!(merged.resources.memory_bytes, Some(LEAST_MEMORY_BYTES));
@@ -112,6 +131,7 @@ fn what_cannot_be_used_is_named() {
 #[test]
 fn what_is_not_done_is_said() {
     let merged =
-        with(json!({"Shell": ["x"]}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""})).unwrap();
+        with(json!({"MacAddress": "x"}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""}))
+            .unwrap();
     assert_eq!(merged.warnings.len(), 2, "{:?}", merged.warnings);
 }

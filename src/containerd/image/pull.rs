@@ -5,6 +5,7 @@
 //! an import.
 
 use crate::containerd::Connection;
+use crate::containerd::docker_config::health::{self, HealthSettings};
 use crate::containerd::image::blob::Fetcher;
 use crate::containerd::image::content::Contents;
 use crate::containerd::image::document::{
@@ -57,6 +58,7 @@ struct Tree {
     root: Descriptor,
     manifest: Manifest,
     config: ImageConfiguration,
+    health: Option<HealthSettings>,
     /// By document: what it refers to, in the words of containerd's garbage collector.
     labels: Vec<(ImageDigest, HashMap<String, String>)>,
 }
@@ -135,7 +137,13 @@ impl Puller {
             record::put(&self.conn, lease.id(), name, &tree.root, origin).await?;
         }
         let id = tree.manifest.config.digest.clone();
-        let image = UnpackedImage { id, config: Arc::new(tree.config), chain_id, target: tree.root.digest };
+        let image = UnpackedImage {
+            id,
+            config: Arc::new(tree.config),
+            health: tree.health,
+            chain_id,
+            target: tree.root.digest,
+        };
         Ok((self.store.remember(image), meter))
     }
 
@@ -194,7 +202,7 @@ impl Puller {
         let bytes = self.contents.read(&manifest.config.digest, CONFIG_LIMIT).await?.ok_or_else(missing)?;
         let config = parse_config(&manifest, &bytes)?;
         let root = top.ok_or_else(missing)?;
-        Ok(Tree { root, manifest, config, labels })
+        Ok(Tree { root, manifest, config, health: health::of_image(&bytes), labels })
     }
 
     /// A manifest or an index, from the content store or else from the registry.

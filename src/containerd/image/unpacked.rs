@@ -2,6 +2,7 @@
 //! an image twice costs two small calls: what a digest means never changes, so it is kept in memory.
 
 use crate::containerd::Connection;
+use crate::containerd::docker_config::health::{self, HealthSettings};
 use crate::containerd::image::content::Contents;
 use crate::containerd::image::document::{
     Document, Manifest, chain_ids, choose, parse, parse_config, this_machine,
@@ -28,6 +29,8 @@ pub struct UnpackedImage {
     pub id: ImageDigest,
     /// Its configuration.
     pub config: Arc<ImageConfiguration>,
+    /// Its health check.
+    pub health: Option<HealthSettings>,
     /// Its topmost snapshot, to be the parent of a container's; empty for an image without layers.
     pub chain_id: String,
     /// Digest of its manifest, or of its index: what its record stands for.
@@ -126,7 +129,13 @@ impl ImageStore {
         let Some(bytes) = self.contents.read(&id, CONFIG_LIMIT).await? else { return Ok(None) };
         let config = parse_config(&manifest, &bytes)?;
         let chain_id = chain_ids(config.rootfs().diff_ids()).pop().unwrap_or_default();
-        Ok(Some(UnpackedImage { id, config: Arc::new(config), chain_id, target: target.clone() }))
+        Ok(Some(UnpackedImage {
+            id,
+            config: Arc::new(config),
+            health: health::of_image(&bytes),
+            chain_id,
+            target: target.clone(),
+        }))
     }
 
     async fn manifest(&self, target: &ImageDigest) -> Result<Option<Manifest>, PullError> {

@@ -48,6 +48,8 @@ pub(super) fn convert(
             .map(|v| VolumeFrom { container: v.source_container.clone(), read_only: v.read_only })
             .collect(),
         links: source.links.clone(),
+        // In this very spelling; others are for containers that the original does not look at either.
+        health_checked: source.health_check_type == "docker",
         depends_on: dependencies(source)?,
         start_timeout: timeout(&at("startTimeout"), source.start_timeout)?,
         stop_timeout: timeout(&at("stopTimeout"), source.stop_timeout)?,
@@ -150,14 +152,7 @@ fn dependencies(source: &wire::Container) -> Result<Vec<Dependency>, PayloadErro
             "START" => DependencyCondition::Start,
             "COMPLETE" => DependencyCondition::Complete,
             "SUCCESS" => DependencyCondition::Success,
-            // Nothing ever becomes healthy here: the dependent would wait for ever.
-            "HEALTHY" => {
-                let what = format!(
-                    "container {:?}: waiting for {:?} to be HEALTHY (a container health check)",
-                    source.name, d.container_name
-                );
-                return Err(unsupported(&what));
-            }
+            "HEALTHY" => DependencyCondition::Healthy,
             other => {
                 let other: String = other.chars().take(64).collect();
                 return Err(PayloadError::Dependencies(format!(

@@ -56,8 +56,11 @@ fn take(shared: &Shared, instance: &str, frame: &str) -> Value {
             return json!({"type": "BadRequestException", "message": {"message": message}});
         }
     };
-    let state = shared.lock();
+    let mut state = shared.lock();
     shared.telemetry().keep(&state, instance, kind, &envelope["message"]);
+    if kind == "PublishHealthRequest" {
+        state.take_health(&envelope["message"]);
+    }
     drop(state);
     json!({"type": ack, "message": {"message": "OK"}})
 }

@@ -31,3 +31,5 @@ mod restart;
 mod scripted;
 #[path = "agent/secrets.rs"]
 mod secrets;
+#[path = "agent/volumes.rs"]
+mod volumes;

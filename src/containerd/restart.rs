@@ -6,6 +6,7 @@ use crate::containerd::connection::failure;
 use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_ARN};
 use crate::containerd::events::now;
 use crate::model::{ContainerId, StopReason, TaskArn, Wall};
+use crate::ports::VolumeUse;
 use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::{Container, CreateTaskRequest};
 use containerd_client::types::v1::{Process, Status};
@@ -27,10 +28,19 @@ impl ContainerService {
             Some(Status::Stopped | Status::Unknown) | None => {
                 // Gone with its shim's last word: its logger has written all that there was.
                 self.delete_process(id).await?;
+                self.attach_again(id, &record).await?;
                 self.make_again(id, &record, before.as_ref()).await?;
             }
         }
         self.start_process(id).await
+    }
+
+    /// The host may have started anew in between: what its volumes are to mount is mounted no more.
+    async fn attach_again(&self, id: &ContainerId, record: &Container) -> Result<(), StopReason> {
+        let spec = document(record).unwrap_or_default();
+        let sources = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("bind"));
+        let uses: Vec<VolumeUse> = sources.filter_map(|m| m.source().clone().map(VolumeUse::At)).collect();
+        self.volumes.attach(id, &uses).await.map(drop)
     }
 
     async fn make_again(
@@ -63,7 +73,11 @@ impl ContainerService {
 
 /// What its OCI document asks for.
 fn has_terminal(record: &Container) -> bool {
+    let process = document(record).and_then(|spec| spec.process().as_ref()?.terminal());
+    process.unwrap_or(false)
+}
+
+fn document(record: &Container) -> Option<oci_spec::runtime::Spec> {
     let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
-    let spec: Option<oci_spec::runtime::Spec> = serde_json::from_slice(document).ok();
-    spec.and_then(|spec| spec.process().as_ref().and_then(|process| process.terminal())).unwrap_or(false)
+    serde_json::from_slice(document).ok()
 }

@@ -109,7 +109,7 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "execution-role-ecr-pull", NotBuilt),
     (P2, "container-health-check", NotBuilt),
     (P2, "execution-role-awslogs", NotBuilt),
-    (P2, "docker-plugin.local", NotBuilt),
+    (P2, "docker-plugin.local", Always),
     (P2, "nvidia-driver-version", NotBuilt),
     (P2, "gpu-driver-version", NotBuilt),
     (P2, "pid-ipc-namespace-sharing", NotBuilt),

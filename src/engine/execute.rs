@@ -4,7 +4,7 @@
 use crate::core::{Action, CreatedContainer, EffectClass, EffectId, Event, Outcome, State};
 use crate::engine::launch_times::{LaunchTimes, Phase, task_of};
 use crate::engine::{Input, Ports};
-use crate::model::{ContainerAddress, ContainerId, ContainerKey, StopReason, TaskSpec, VolumeSource};
+use crate::model::{ContainerAddress, ContainerId, ContainerKey, StopReason, TaskSpec};
 use crate::ports::{CreatePlan, CreateResult};
 use std::collections::BTreeMap;
 use std::io;
@@ -15,6 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Before the runtime is asked about a process of whose end nobody told.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
+/// How long making a task's volumes may take (spec/task-engine.md 1.11).
+const VOLUME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How many effects of a class run at once; the rest wait in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +210,8 @@ impl Work {
     }
 
     async fn prepare(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {
+        let volumes = tokio::time::timeout(VOLUME_LIMIT, self.ports.volumes.provide(&spec)).await;
+        volumes.unwrap_or_else(|_| Err(volume_timed_out()))?;
         let cgroups = self.ports.cgroups.clone();
         let directory = self.task_directory(&spec);
         blocking(move || {
@@ -225,16 +229,8 @@ impl Work {
         let (network, address) = self.timed(&key, Phase::Network, attach).await?;
         let id = spec.container_id(&key.name);
         let directory = self.task_directory(&spec);
-        let volumes = spec.volumes.iter().map(|volume| {
-            let path = match &volume.source {
-                VolumeSource::HostPath(path) => PathBuf::from(path),
-                VolumeSource::Task => volume_directory(&directory, &volume.name),
-            };
-            (volume.name.clone(), path)
-        });
         let plan = CreatePlan {
             cgroup: self.ports.cgroups.container_path(&key.task, &id),
-            volumes: volumes.collect(),
             directory: directory.join(&key.name),
             agent_environment: self.ports.facts.environment(&spec, &key.name),
             labels: self.ports.facts.labels(&spec.arn, &spec, &key.name),
@@ -247,11 +243,17 @@ impl Work {
         Ok(CreatedContainer { at, address })
     }
 
-    /// Process first, then network: both are tried, the first failure is told.
+    /// Process first, then network and volumes: all are tried, the first failure is told.
     async fn release(&self, spec: &TaskSpec, name: &str) -> Result<(), StopReason> {
-        let process = self.ports.containers.release(&spec.container_id(name)).await;
+        let id = spec.container_id(name);
+        let process = self.ports.containers.release(&id).await;
         let network = self.ports.networks.detach(spec, name).await;
-        process.and(network)
+        // As long as there may be a process it may write to them.
+        let volumes = match &process {
+            Ok(()) => self.ports.volumes.detach(&id).await,
+            Err(_) => Ok(()),
+        };
+        process.and(network).and(volumes)
     }
 
     async fn remove(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {
@@ -261,18 +263,13 @@ impl Work {
             let removed = self.ports.containers.remove(&spec.container_id(&container.name)).await;
             result = result.and(released).and(removed);
         }
-        let cgroups = self.ports.cgroups.clone();
-        let directory = self.task_directory(&spec);
-        let rest = blocking(move || {
-            cgroups.remove(&spec.id())?;
-            remove_directory(&directory).map_err(|error| {
-                StopReason::new("CannotRemoveVolumeError", format!("{}: {error}", directory.display()))
-            })
-        });
-        result.and(rest.await)
+        let (cgroups, id) = (self.ports.cgroups.clone(), spec.id());
+        blocking(move || cgroups.remove(&id)).await?;
+        let files = self.ports.volumes.remove(&spec, &self.task_directory(&spec)).await;
+        result.and(files)
     }
 
-    /// The task's own directory: generated files, logs and volumes of its containers.
+    /// The task's own directory: generated files, logs and anonymous volumes of its containers.
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
         self.data_dir.join("tasks").join(spec.id().as_str())
     }
@@ -282,25 +279,17 @@ fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {
     spec.container(&container.name).map_or("", |c| c.image.as_str())
 }
 
-fn volume_directory(task: &Path, name: &str) -> PathBuf {
-    task.join(".volumes").join(name)
-}
-
 fn make_directories(spec: &TaskSpec, task: &Path) -> io::Result<()> {
     for container in &spec.containers {
         std::fs::create_dir_all(task.join(&container.name))?;
     }
-    for volume in spec.volumes.iter().filter(|v| v.source == VolumeSource::Task) {
-        std::fs::create_dir_all(volume_directory(task, &volume.name))?;
-    }
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+/// The original's words.
+fn volume_timed_out() -> StopReason {
+    let message = "Could not transition to creating volume; timed out after waiting 5m0s";
+    StopReason::new("DockerTimeoutError", message)
 }
 
 /// Runs blocking work on a thread of its own; a panic in it is an error like another.

@@ -24,6 +24,7 @@ use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
 use crate::model::{ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
 use crate::ports::{
     AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
+    Volumes,
 };
 use execute::Executor;
 use launch_times::LaunchTimes;
@@ -52,6 +53,8 @@ pub struct Ports {
     pub networks: Arc<dyn Networks>,
     /// cgroups.
     pub cgroups: Arc<dyn Cgroups>,
+    /// Volumes.
+    pub volumes: Arc<dyn Volumes>,
     /// The durable state.
     pub store: Arc<dyn Store>,
     /// The control plane.

@@ -19,6 +19,7 @@ pub mod task;
 pub mod telemetry;
 pub mod time;
 pub mod usage;
+pub mod volume;
 
 pub use attachment::{Attachment, MacAddress};
 pub use container::{
@@ -33,7 +34,7 @@ pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProg
 pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
-pub use task::{Association, AssociationContent, TaskSpec, VolumeSource, VolumeSpec};
+pub use task::{Association, AssociationContent, TaskSpec};
 pub use telemetry::{
     CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, HealthStatus, InstanceCheck, Metrics,
     NetworkSets, StatsSet, StorageSets, TaskHealth, TaskMetrics,
@@ -41,4 +42,7 @@ pub use telemetry::{
 pub use time::{Mono, Now, Wall};
 pub use usage::{
     BlockEntry, BlockUsage, CpuUsage, InterfaceCounters, InterfaceUsage, MemoryUsage, PidsUsage, Usage,
+};
+pub use volume::{
+    DockerVolume, LOCAL_DRIVER, VolumeBacking, VolumeRequest, VolumeScope, VolumeSource, VolumeSpec,
 };

@@ -17,7 +17,7 @@
 //! | [`core`] | the pure state machine | `model` |
 //! | [`ports`] | the traits by which the engine reaches the world | `model`, events of `core` |
 //! | [`engine`] | the shell around the core | `core`, `ports`, `model` |
-//! | [`containerd`], [`net`], [`cgroup`], [`control`], [`store`], [`tmds`], [`logs`], [`stats`] | adapters | `ports`, `model`; never one another |
+//! | [`containerd`], [`net`], [`cgroup`], [`resources`], [`control`], [`store`], [`tmds`], [`logs`], [`stats`] | adapters | `ports`, `model`; never one another |
 //! | [`config`], [`telemetry`] | variables; the agent's own log | `model` |
 //! | [`local`] | the embedded control plane | `model`, wire types of `control` |
 //! | [`app`] | puts one of each together | everything but `cli` |
@@ -46,6 +46,7 @@ pub mod logs;
 pub mod model;
 pub mod net;
 pub mod ports;
+pub mod resources;
 pub mod stats;
 pub mod store;
 pub mod telemetry;

@@ -13,7 +13,8 @@ pub use health::{HealthChecks, HealthProbe, OpenedCheck, ProbeError};
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
     Attachment, ContainerAddress, ContainerId, ContainerKey, Health, HeldContainer, ImageDigest, Keepsake,
-    MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
+    MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange,
+    VolumeRequest, Wall,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -76,8 +77,6 @@ pub struct CreatePlan {
     pub network: NetworkAttachment,
     /// cgroup of the container, relative to the cgroup root, such as `/ecs/<task>/<container id>`.
     pub cgroup: String,
-    /// Directories of volumes, by volume name.
-    pub volumes: BTreeMap<String, PathBuf>,
     /// A directory of its own for generated files (hosts, resolv.conf, hostname, logs).
     pub directory: PathBuf,
     /// Environment that the agent adds; what the task definition says wins.
@@ -142,6 +141,33 @@ pub trait Cgroups: Send + Sync {
     fn container_path(&self, task: &TaskId, container: &ContainerId) -> String;
     /// Removes the task's cgroup.
     fn remove(&self, task: &TaskId) -> Result<(), StopReason>;
+}
+
+/// Named volumes of the host, and what tasks leave on its disks.
+pub trait Volumes: Send + Sync {
+    /// Makes a task's volumes, or finds those that are to be there already.
+    fn provide<'a>(&'a self, spec: &'a TaskSpec) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// Makes volumes ready for a container that is about to be made, and mounts what their drivers are to
+    /// mount. Answers their directories, in the order of `uses`.
+    fn attach<'a>(
+        &'a self,
+        user: &'a ContainerId,
+        uses: &'a [VolumeUse],
+    ) -> BoxFuture<'a, Result<Vec<PathBuf>, StopReason>>;
+    /// The container uses none any more: unmounts what nobody else does.
+    fn detach<'a>(&'a self, user: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
+    /// Removes the task's own volumes, and its directory, with all that containers have left in them.
+    fn remove<'a>(&'a self, spec: &'a TaskSpec, directory: &'a Path)
+    -> BoxFuture<'a, Result<(), StopReason>>;
+}
+
+/// A volume that a container uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeUse {
+    /// That one, which is made where it is missing.
+    Named(VolumeRequest),
+    /// Whatever is at a path that another container has mounted.
+    At(PathBuf),
 }
 
 /// The durable state. Calls block: the engine gives them a thread.

@@ -51,3 +51,5 @@ mod runtimes;
 mod scripted;
 #[path = "agent/secrets.rs"]
 mod secrets;
+#[path = "agent/volumes.rs"]
+mod volumes;

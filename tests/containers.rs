@@ -10,13 +10,12 @@ mod support;
 use ecsd::core::Observed;
 use ecsd::model::{
     ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
-    VolumeSource, VolumeSpec,
 };
 use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
-use support::bench::{Bench, container, docker, task};
+use support::bench::{Bench, container, docker, mount, task};
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -37,14 +36,12 @@ async fn clean_up(bench: &Bench, id: &ContainerId) {
 }
 
 /// Runs a script to its end in a directory of the host at /out; answers code and what it wrote.
-async fn run(bench: &Bench, mut spec: TaskSpec, name: &str) -> (ContainerExit, String) {
+async fn run(bench: &Bench, spec: TaskSpec, name: &str) -> (ContainerExit, String) {
     let out = bench.path(format!("out-{}", spec.id()));
     std::fs::create_dir_all(&out).unwrap();
     std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o777)).unwrap();
-    let point = MountPoint { volume: "out".into(), container_path: "/out".into(), read_only: false };
-    spec.containers.iter_mut().find(|c| c.name == name).unwrap().mounts.push(point);
     let mut plan = bench.plan(&spec, name);
-    plan.volumes.insert("out".into(), out.clone());
+    mount(&mut plan, &out, "/out");
     plan.agent_environment.insert("BOTH".into(), "agent".into());
     plan.agent_environment.insert("AGENT".into(), "1".into());
     launch(bench, &plan).await.unwrap();
@@ -113,13 +110,8 @@ async fn what_a_container_sees_is_what_docker_would_show() {
     let out = bench.path("out2");
     std::fs::create_dir_all(&out).unwrap();
     std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o777)).unwrap();
-    spec.containers[0].mounts.push(MountPoint {
-        volume: "out".into(),
-        container_path: "/out".into(),
-        read_only: false,
-    });
     let mut plan = bench.plan(&spec, "main");
-    plan.volumes.insert("out".into(), out.clone());
+    mount(&mut plan, &out, "/out");
     plan_network(&mut plan);
     let launched = launch(&bench, &plan).await;
     let ended = match launched {
@@ -190,11 +182,6 @@ async fn what_the_documents_ask_for_is_seen_from_inside() {
         protocol: Protocol::Tcp,
     });
     spec.containers[1].links.push("db:db-1".into());
-    spec.containers[1].mounts.push(MountPoint {
-        volume: "out".into(),
-        container_path: "/out".into(),
-        read_only: false,
-    });
     spec.containers[1].docker = docker(
         json!({"Volumes": {"/cache": {}}}),
         json!({
@@ -212,7 +199,7 @@ async fn what_the_documents_ask_for_is_seen_from_inside() {
     std::fs::create_dir_all(&out).unwrap();
     let mut web = bench.plan(&spec, "web");
     web.network = web_net.attachment([172, 17, 0, 3]);
-    web.volumes.insert("out".into(), out.clone());
+    mount(&mut web, &out, "/out");
     launch(&bench, &web).await.unwrap();
     let ended = exit(&*bench.service, &web.id).await;
     let seen = std::fs::read_to_string(out.join("f")).unwrap();
@@ -405,16 +392,8 @@ async fn a_crash_of_containerd_or_of_the_agent_loses_no_exit() {
     std::fs::create_dir_all(&out).unwrap();
     let mut plans = Vec::new();
     for name in ["lives", "ends"] {
-        let mut spec = spec.clone();
-        for container in &mut spec.containers {
-            container.mounts.push(MountPoint {
-                volume: "out".into(),
-                container_path: "/out".into(),
-                read_only: false,
-            });
-        }
         let mut plan = bench.plan(&spec, name);
-        plan.volumes.insert("out".into(), out.clone());
+        mount(&mut plan, &out, "/out");
         launch(&bench, &plan).await.unwrap();
         plans.push(plan);
     }
@@ -534,16 +513,14 @@ async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
             ("two", "busybox cat /data/mine /vol/from-one && ! echo y > /vol/z"),
         ],
     );
-    spec.volumes.push(VolumeSpec { name: "v".into(), source: VolumeSource::Task });
     spec.containers[0].docker = docker(
         json!({}),
-        json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}, "Binds": ["v:/vol", "v:/data"]}),
+        json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}, "Binds": ["named:/vol", "named:/data"]}),
     );
     spec.containers[1].docker = docker(json!({}), json!({}));
     spec.containers[1].volumes_from.push(VolumeFrom { container: "one".into(), read_only: true });
-    let volume = bench.path("volume");
-    let mut one = bench.plan(&spec, "one");
-    one.volumes.insert("v".into(), volume.clone());
+    let volume = bench.path("volumes/named/_data");
+    let one = bench.plan(&spec, "one");
     let two = bench.plan(&spec, "two");
     launch(&bench, &one).await.unwrap();
     assert_eq!(exit(&*bench.service, &one.id).await.exit.code, Some(0));

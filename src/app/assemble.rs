@@ -19,6 +19,7 @@ use crate::engine::{Engine, EngineHandle, Ports};
 use crate::model::HostResources;
 use crate::net::NetworkService;
 use crate::ports::{Containers, Loaded, Store, StoreError};
+use crate::resources::volumes::VolumeService;
 use crate::stats;
 use crate::store::RedbStore;
 use crate::telemetry::AuditLog;
@@ -66,7 +67,8 @@ impl Agent {
             config.reserved_ports_udp.clone(),
         )
         .map_err(|error| Failure::retry(chain(&error)))?;
-        let Host { images, containers, networks, cgroups, doctor, abilities } = Host::open(&config).await?;
+        let host = Host::open(&config).await?;
+        let Host { images, containers, networks, cgroups, volumes, doctor, abilities } = host;
         let recalled = registration::recall_instance(&config, &stored, &*containers).await;
         let account = account.with_dual_stack(abilities.ipv6_only);
         let cluster = cluster_or_default(&config);
@@ -85,6 +87,7 @@ impl Agent {
             health: containers.clone(),
             networks: networks.clone(),
             cgroups: cgroups.clone(),
+            volumes,
             store: store.clone(),
             reporter: reporter.clone(),
             facts: Arc::new(facts_of_agent),
@@ -123,12 +126,13 @@ impl Agent {
     }
 }
 
-/// The adapters that reach this host: its containerd, its networks, its cgroups.
+/// The adapters that reach this host: its containerd, its networks, its cgroups, its volumes.
 struct Host {
     images: ImageService,
     containers: Arc<ContainerService>,
     networks: Arc<NetworkService>,
     cgroups: Arc<CgroupService>,
+    volumes: Arc<VolumeService>,
     doctor: Arc<Doctor>,
     abilities: Abilities,
 }
@@ -150,13 +154,21 @@ impl Host {
             });
             probed.await.map_err(Failure::retry)??
         };
+        let volumes = {
+            let options = options::volumes(config);
+            let opened = tokio::task::spawn_blocking(move || VolumeService::open(options));
+            let failed = |error| Failure::retry(format!("volumes in ECS_DATADIR: {error}"));
+            Arc::new(opened.await.map_err(Failure::retry)?.map_err(failed)?)
+        };
         let images_of_containers = Arc::new(glue::Images(images.store()));
-        let containers = Arc::new(ContainerService::new(connection, of_containers, images_of_containers));
+        let containers =
+            ContainerService::new(connection, of_containers, images_of_containers, volumes.clone());
+        let containers = Arc::new(containers);
         let networks = NetworkService::new(options::networks(config))
             .map_err(|error| Failure::terminal(chain(&error)))?;
         networks.start().await.map_err(|error| Failure::retry(chain(&error)))?;
         let networks = Arc::new(networks);
-        Ok(Self { images, containers, networks, cgroups, doctor, abilities })
+        Ok(Self { images, containers, networks, cgroups, volumes, doctor, abilities })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::core::{Rules, Timeouts};
 use crate::engine::{Limits, Options};
 use crate::model::{HostResources, PullBehavior};
 use crate::net::NetworkOptions;
+use crate::resources::volumes::VolumeOptions;
 use std::path::PathBuf;
 
 /// Different after every boot.
@@ -98,6 +99,14 @@ pub(super) fn logger_program(config: &Config) -> Result<PathBuf, Failure> {
         "the log writer {} is not there: install ecsd-logger beside ecsd, or name it by ECSD_LOGGER",
         program.display()
     )))
+}
+
+/// Of volumes.
+pub(super) fn volumes(config: &Config) -> VolumeOptions {
+    VolumeOptions {
+        root: config.data_dir.join("volumes"),
+        match_full_config: config.shared_volume_match_full_config,
+    }
 }
 
 /// Of the networks.

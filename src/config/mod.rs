@@ -161,6 +161,8 @@ pub struct Config {
     pub audit_log_file: Option<PathBuf>,
     /// `ECS_DISABLE_TASK_METADATA_AZ`
     pub task_metadata_az_disabled: bool,
+    /// `ECS_SHARED_VOLUME_MATCH_FULL_CONFIG`
+    pub shared_volume_match_full_config: bool,
     /// `ECS_VOLUME_PLUGIN_CAPABILITIES`
     pub volume_plugin_capabilities: Vec<String>,
     /// `ECS_ENABLE_GPU_SUPPORT`
@@ -291,6 +293,7 @@ impl Default for Config {
             awslogs_execution_role: false,
             audit_log_file: Some("/var/log/ecs/audit.log".into()),
             task_metadata_az_disabled: false,
+            shared_volume_match_full_config: false,
             volume_plugin_capabilities: Vec::new(),
             gpu_support: false,
             gpu_info: "/var/lib/ecs/gpu/nvidia-gpu-info.json".into(),

@@ -22,7 +22,7 @@ use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
 use crate::model::{ContainerId, ContainerKey, ExitRecord, HeldContainer, StopReason, TaskArn, Wall};
-use crate::ports::{ContainerExit, Containers, CreatePlan};
+use crate::ports::{ContainerExit, Containers, CreatePlan, Volumes};
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::snapshots::RemoveSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
@@ -85,6 +85,7 @@ pub struct ContainerService {
     pub(super) connection: Connection,
     pub(super) options: ContainerOptions,
     pub(super) images: Arc<dyn ImageLookup>,
+    pub(super) volumes: Arc<dyn Volumes>,
     pub(super) host: HostFacts,
     pub(super) events: EventHub,
     pub(super) groups: ShimGroups,
@@ -94,10 +95,16 @@ pub struct ContainerService {
 
 impl ContainerService {
     /// Puts it together; reads the host's facts, calls nothing.
-    pub fn new(connection: Connection, options: ContainerOptions, images: Arc<dyn ImageLookup>) -> Self {
+    pub fn new(
+        connection: Connection,
+        options: ContainerOptions,
+        images: Arc<dyn ImageLookup>,
+        volumes: Arc<dyn Volumes>,
+    ) -> Self {
         Self {
             connection,
             images,
+            volumes,
             host: HostFacts { init: options.init_program.clone(), ..HostFacts::read() },
             options,
             events: EventHub::default(),

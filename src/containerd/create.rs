@@ -4,6 +4,7 @@
 //! ```text
 //! merge documents ─> find image ─> volumes ─┬─> Snapshots.Prepare ──────────────────┬─> Tasks.Create
 //!                                           └─> files ─> spec ─> Containers.Create ─┘
+//!                 (named ones are mounted by ports::Volumes, new ones filled from the image)
 //! ```
 
 use crate::containerd::connection::failure;
@@ -11,12 +12,14 @@ use crate::containerd::containers::{
     ContainerService, LABEL_ADDRESS, LABEL_CGROUP, LABEL_CONTAINER_NAME, LABEL_OUTPUT, LABEL_STOP_SIGNAL,
     LABEL_TASK_ARN,
 };
+use crate::containerd::copyup::CopyUp;
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
-use crate::containerd::groundwork::{self, Groundwork};
+use crate::containerd::groundwork::{self, Groundwork, GroundworkError};
 use crate::containerd::health::stored;
 use crate::containerd::keepsake;
-use crate::containerd::rootfs::{self, CopyUp};
+use crate::containerd::relabel;
+use crate::containerd::rootfs;
 use crate::containerd::runc_options::Options;
 use crate::containerd::runtimes::RuntimeChoice;
 use crate::containerd::signals;
@@ -134,7 +137,8 @@ impl ContainerService {
         Ok(now())
     }
 
-    /// Everything that can be wrong with the request, before anything is made.
+    /// Everything that can be wrong with the request, before anything is made but the volumes that it
+    /// names.
     async fn consider<'a>(
         &self,
         plan: &'a CreatePlan,
@@ -154,14 +158,16 @@ impl ContainerService {
             }
         };
         let mut shared = Vec::new();
-        for from in &container.volumes_from {
+        for from in volumes::sources(&plan.spec, container, &settings)? {
             shared.extend(self.mounts_of(plan, &from.container, from.read_only).await?);
         }
-        let volumes = volumes::resolve(plan, container, &settings, &image.config, shared)?;
+        let wanted = volumes::resolve(plan, container, &settings, &image.config, shared)?;
         let links = self.links_of(plan, container).await?;
         // Docker runs other checks, too, but nobody is told of them.
         let health = settings.health.clone().filter(|_| container.health_checked);
         let health = health.and_then(|own| own.over(image.health.as_ref()).check(&settings.shell));
+        let paths = self.volumes.attach(&plan.id, &volumes::uses(&wanted)).await?;
+        let volumes = volumes::ready(wanted, paths);
         let (chain_id, image, image_name) = (Some(image.chain_id), image.config, &container.image);
         Ok(Creation {
             plan,
@@ -187,7 +193,8 @@ impl ContainerService {
         let unusable = |why: String| cannot_create(format!("volumesFrom {name:?}: {why}"));
         let id = plan.spec.container_id(name);
         let record = self.record(&id).await.map_err(|status| unusable(status.message().to_owned()))?;
-        let record = record.ok_or_else(|| unusable("that container has not been created".to_owned()))?;
+        let missing = || StopReason::new("HostConfigError", format!("Volume target not available: {name}"));
+        let record = record.ok_or_else(missing)?;
         let document = record.spec.unwrap_or_default().value;
         let spec: oci_spec::runtime::Spec =
             serde_json::from_slice(&document).map_err(|error| unusable(format!("its record: {error}")))?;
@@ -207,6 +214,7 @@ impl ContainerService {
                 target: target.to_owned(),
                 read_only: read_only || has(mount, "ro"),
                 propagation: words.iter().find(|word| has(mount, word)).map(|word| (*word).to_owned()),
+                without_submounts: !has(mount, "rbind"),
             });
         }
         Ok(shared)
@@ -239,10 +247,14 @@ impl ContainerService {
         let (plan, settings) = (creation.plan.clone(), creation.settings.clone());
         let (volumes, links) = (creation.volumes.clone(), creation.links.clone());
         let logger = self.options.logger_program.clone();
-        let work =
-            tokio::task::spawn_blocking(move || groundwork::lay(&plan, &settings, &volumes, &links, &logger));
+        let labels = relabel::labels(&self.host, &creation.settings, &creation.plan.id);
+        let work = tokio::task::spawn_blocking(move || {
+            let ground = groundwork::lay(&plan, &settings, &volumes, &links, &logger)?;
+            volumes.iter().try_for_each(|volume| relabel::volume(volume, labels.as_ref()))?;
+            Ok(ground)
+        });
         match work.await {
-            Ok(done) => done.map_err(|error| cannot_create(with_causes(&error))),
+            Ok(done) => done.map_err(|error: GroundworkError| cannot_create(with_causes(&error))),
             Err(_) => Err(cannot_create("the thread that writes its files did not come back")),
         }
     }

@@ -8,14 +8,16 @@
 //! error that names key and value.
 
 pub mod health;
+mod mounts;
 mod resources;
 mod security;
 mod settings;
 mod values;
 
+pub use mounts::{Bind, MountRequest, MountSource, Relabel, SharedFrom};
 pub use settings::{
-    Bind, ContainerSettings, DeviceRequest, DeviceRule, IpcChoice, NamespaceSettings, PidChoice,
-    ResourceSettings, SeccompChoice, SelinuxChoice, Ulimit,
+    ContainerSettings, DeviceRequest, DeviceRule, IpcChoice, NamespaceSettings, PidChoice, ResourceSettings,
+    SeccompChoice, SelinuxChoice, Ulimit,
 };
 
 use crate::containerd::json::{Document, ValueError, show};
@@ -50,8 +52,7 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 /// Keys with the one value that is what happens anyway; any other is warned about.
-const ONLY: &[(&str, &[&str])] =
-    &[("isolation", &["default"]), ("usernsmode", &["host"]), ("volumedriver", &["local"])];
+const ONLY: &[(&str, &[&str])] = &[("isolation", &["default"]), ("usernsmode", &["host"])];
 
 /// Merges the documents over the container's own fields.
 ///
@@ -127,13 +128,17 @@ fn merge_config(settings: &mut ContainerSettings, config: &Document<'_>) -> Resu
 }
 
 fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> Result<(), ValueError> {
+    let mut requests = Vec::new();
     for (key, value) in host.entries() {
         match key {
             "capadd" => settings.cap_add = values::capability_names(host, key)?,
             "capdrop" => settings.cap_drop = values::capability_names(host, key)?,
             "privileged" => settings.privileged = host.flag(key)?,
             "readonlyrootfs" => settings.read_only_rootfs = host.flag(key)?,
-            "binds" => settings.binds = Some(host.each_text(key, values::bind)?),
+            "binds" => settings.binds = Some(host.each_text(key, mounts::bind)?),
+            "mounts" => requests = host.each_object(key, mounts::request)?,
+            "volumesfrom" => settings.volumes_from = Some(host.each_text(key, mounts::shared_from)?),
+            "volumedriver" => settings.volume_driver = host.text(key)?,
             "tmpfs" => merge_map(&mut settings.tmpfs, host.map(key)?),
             "shmsize" => {
                 if let Some(bytes) = host.unsigned(key)?.filter(|bytes| *bytes > 0) {
@@ -173,6 +178,18 @@ fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> R
                 resources::merge(&mut settings.resources, host, key)?;
             }
             _ => warn_unknown(settings, host, key, value),
+        }
+    }
+    // Last: what `Tmpfs` says stands beside them.
+    for request in requests {
+        match request {
+            mounts::Request::Mount(mount) => settings.mounts.push(mount),
+            mounts::Request::Tmpfs { target, .. } if settings.tmpfs.contains_key(&target) => {
+                return Err(host.wrong("mounts", "a target that nothing else is mounted at"));
+            }
+            mounts::Request::Tmpfs { target, options } => {
+                settings.tmpfs.insert(target, options);
+            }
         }
     }
     if settings.namespaces.host_uts && (settings.hostname.is_some() || settings.domainname.is_some()) {

@@ -31,6 +31,12 @@ pub enum GroundworkError {
     /// The log driver's URI could not name it.
     #[error("the path {0:?} can't be named to the logger: use letters, digits, '/', '-', '_', '.'")]
     Path(PathBuf),
+    /// A bind whose source nobody makes. Docker's words.
+    #[error("invalid mount config for type \"bind\": bind source path does not exist: {path}", path = .0.display())]
+    NoSource(PathBuf),
+    /// SELinux labels of a volume.
+    #[error("relabel the volume")]
+    Relabel(#[from] crate::containerd::relabel::RelabelError),
     /// Device nodes could not be read.
     #[error("devices of the host")]
     Devices(#[source] std::io::Error),
@@ -64,9 +70,11 @@ pub fn lay(
     directory(&scratch)?;
     for volume in volumes {
         let source = &volume.bind.source;
-        // A file is as good as a directory; Docker makes what is missing.
-        if std::fs::symlink_metadata(source).is_err() {
-            directory(source)?;
+        // A file is as good as a directory; Docker makes what is missing, unless it is told not to.
+        match (std::fs::symlink_metadata(source), volume.make) {
+            (Ok(_), _) => {}
+            (Err(_), true) => directory(source)?,
+            (Err(_), false) => return Err(GroundworkError::NoSource(source.clone())),
         }
     }
     let hostname = generated_files(plan, settings, links)?;

@@ -217,6 +217,25 @@ impl<'a> Fields<'a> {
         self.value(key).and_then(Value::as_i64)
     }
 
+    /// A boolean, by a lower-case key; what is missing is false, `None` is no boolean.
+    pub fn flag(&self, key: &str) -> Option<bool> {
+        self.value(key).filter(|value| !value.is_null()).map_or(Some(false), Value::as_bool)
+    }
+
+    /// A map of strings, by a lower-case key; what is missing is empty, `None` is no such map.
+    pub fn map(&self, key: &str) -> Option<BTreeMap<String, String>> {
+        let Some(value) = self.value(key).filter(|value| !value.is_null()) else {
+            return Some(BTreeMap::new());
+        };
+        let one = |(name, value): (&String, &Value)| Some((name.clone(), plain(value)?.to_owned()));
+        value.as_object()?.iter().map(one).collect()
+    }
+
+    /// The members as they are.
+    pub fn entries(&self) -> &'a Map<String, Value> {
+        self.0
+    }
+
     /// An object, by a lower-case key.
     pub fn object(&self, key: &str) -> Option<Fields<'a>> {
         self.value(key).and_then(Value::as_object).map(Fields)

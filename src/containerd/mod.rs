@@ -1,6 +1,7 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
 pub mod connection;
 pub mod containers;
+mod copyup;
 mod create;
 mod devices;
 pub mod docker_config;
@@ -18,6 +19,7 @@ mod linked;
 pub mod lookup;
 mod oom;
 mod process;
+mod relabel;
 mod restart;
 mod rootfs;
 pub mod runc_options;

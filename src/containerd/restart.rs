@@ -7,6 +7,7 @@ use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_A
 use crate::containerd::events::now;
 use crate::containerd::holder::joined_process;
 use crate::model::{ContainerId, StopReason, TaskArn, Wall};
+use crate::ports::VolumeUse;
 use containerd_client::services::v1::snapshots::MountsRequest;
 use containerd_client::services::v1::{Container, CreateTaskRequest};
 use containerd_client::types::v1::{Process, Status};
@@ -29,10 +30,19 @@ impl ContainerService {
             Some(Status::Stopped | Status::Unknown) | None => {
                 // Gone with its shim's last word: its logger has written all that there was.
                 self.delete_process(id).await?;
+                self.attach_again(id, &record).await?;
                 self.make_again(id, &record, before.as_ref()).await?;
             }
         }
         self.start_process(id).await
+    }
+
+    /// The host may have started anew in between: what its volumes are to mount is mounted no more.
+    async fn attach_again(&self, id: &ContainerId, record: &Container) -> Result<(), StopReason> {
+        let spec = document(record).unwrap_or_default();
+        let sources = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some("bind"));
+        let uses: Vec<VolumeUse> = sources.filter_map(|m| m.source().clone().map(VolumeUse::At)).collect();
+        self.volumes.attach(id, &uses).await.map(drop)
     }
 
     async fn make_again(
@@ -43,8 +53,7 @@ impl ContainerService {
     ) -> Result<(), StopReason> {
         let task = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
         let task = task.ok_or_else(|| cannot_start("its record names no task"))?;
-        let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
-        let document: Option<Spec> = serde_json::from_slice(document).ok();
+        let document = document(record);
         let request =
             MountsRequest { snapshotter: record.snapshotter.clone(), key: record.snapshot_key.clone() };
         let rootfs = self.snapshots().mounts(self.connection.request(request)).await;
@@ -70,4 +79,9 @@ impl ContainerService {
 /// What the OCI document asks for.
 fn has_terminal(document: &Spec) -> bool {
     document.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
+}
+
+fn document(record: &Container) -> Option<Spec> {
+    let document = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
+    serde_json::from_slice(document).ok()
 }

@@ -5,6 +5,7 @@
 //! is ever left mounted, whatever dies when; paths are resolved by the kernel inside that root
 //! (openat2, RESOLVE_IN_ROOT), so that no symlink of an image leads out of it.
 
+use crate::containerd::copyup::{self, CopyUp};
 use crate::containerd::user::Accounts;
 use containerd_client::types::Mount;
 use nix::errno::Errno;
@@ -13,8 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The longest account file that is read.
@@ -59,15 +59,6 @@ pub enum RootfsError {
     Thread,
 }
 
-/// A volume to be filled with what the image has at its path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyUp {
-    /// Path in the image.
-    pub target: String,
-    /// The volume's directory; filled only while it is empty.
-    pub directory: PathBuf,
-}
-
 /// Mounts the layers, reads the account files and fills the volumes. `at` is an existing empty
 /// directory. Answers when the thread is done; dropping the future doesn't stop it.
 ///
@@ -79,7 +70,8 @@ pub async fn look(mounts: Vec<Mount>, at: PathBuf, copies: Vec<CopyUp>) -> Resul
         // Nobody may be left to hear it.
         let _ = answer.send(look_here(&mounts, &at, &copies));
     };
-    std::thread::Builder::new().name("rootfs".into()).spawn(work).map_err(|_| RootfsError::Thread)?;
+    let thread = std::thread::Builder::new().name("rootfs".into()).stack_size(copyup::STACK_BYTES);
+    thread.spawn(work).map_err(|_| RootfsError::Thread)?;
     answered.await.map_err(|_| RootfsError::Thread)?
 }
 
@@ -89,7 +81,11 @@ fn look_here(mounts: &[Mount], at: &Path, copies: &[CopyUp]) -> Result<Accounts,
     let accounts =
         Accounts { passwd: read_text(&root, "/etc/passwd")?, group: read_text(&root, "/etc/group")? };
     for copy in copies {
-        copy_up(&root, copy)?;
+        copyup::fill(&root, copy).map_err(|source| RootfsError::Io {
+            what: "fill the volume",
+            path: copy.directory.clone(),
+            source,
+        })?;
     }
     Ok(accounts)
 }
@@ -194,53 +190,10 @@ fn read_text(root: &OwnedFd, path: &'static str) -> Result<String, RootfsError> 
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Fills an empty volume with what the image has there: content, owners and modes.
-fn copy_up(root: &OwnedFd, copy: &CopyUp) -> Result<(), RootfsError> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-    let opened = open_inside(root, &copy.target, flags).map_err(|errno| RootfsError::Kernel {
-        what: "open in the image",
-        path: copy.target.clone().into(),
-        errno,
-    })?;
-    let Some(source) = opened else { return Ok(()) };
-    let io = |source| RootfsError::Io { what: "fill the volume", path: copy.directory.clone(), source };
-    if std::fs::read_dir(&copy.directory).map_err(io)?.next().is_some() {
-        return Ok(());
-    }
-    let from = PathBuf::from(format!("/proc/thread-self/fd/{}", source.as_raw_fd()));
-    copy_directory(&from, &copy.directory).map_err(io)
-}
-
-/// Copies below `from` (not following links), then takes over owner and mode. Sockets, FIFOs and
-/// devices are left out, as a volume has no use for them.
-fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
-    // Through the descriptor's link: the directory itself.
-    let own = std::fs::metadata(from)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        let about = entry.metadata()?;
-        if kind.is_dir() {
-            std::fs::create_dir(&target)?;
-            copy_directory(&source, &target)?;
-        } else if kind.is_symlink() {
-            symlink(std::fs::read_link(&source)?, &target)?;
-            lchown(&target, Some(about.uid()), Some(about.gid()))?;
-        } else if kind.is_file() {
-            std::fs::copy(&source, &target)?;
-            // Changing the owner drops the set-id bits: modes come after.
-            chown(&target, Some(about.uid()), Some(about.gid()))?;
-            std::fs::set_permissions(&target, about.permissions())?;
-        }
-    }
-    chown(to, Some(own.uid()), Some(own.gid()))?;
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(own.mode() & 0o7777))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     fn overlay(lower: &str) -> Mount {
         Mount {

@@ -117,7 +117,7 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "execution-role-ecr-pull", NotBuilt),
     (P2, "container-health-check", If(|has| has.health_checks)),
     (P2, "execution-role-awslogs", NotBuilt),
-    (P2, "docker-plugin.local", NotBuilt),
+    (P2, "docker-plugin.local", Always),
     (P2, "nvidia-driver-version.", Each(|has| has.gpu_driver.iter().cloned().collect())),
     (P2, "gpu-driver-version", Valued(|has| has.gpu_driver.clone())),
     (P2, "pid-ipc-namespace-sharing", Always),

@@ -148,7 +148,7 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
     let volumes = volume::convert(&task.volumes)?;
     let mut containers = Vec::with_capacity(task.containers.len());
     for source in &task.containers {
-        let spec = container::convert(source, &volumes, endpoint)?;
+        let spec = container::convert(source, endpoint)?;
         if containers.iter().any(|c: &crate::model::ContainerSpec| c.name == spec.name) {
             return Err(PayloadError::Duplicate { what: "containers", name: spec.name });
         }

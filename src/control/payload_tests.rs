@@ -1,5 +1,7 @@
 use super::*;
-use crate::model::{ContainerSpec, Dependency, DependencyCondition, PortRange, VolumeSource};
+use crate::model::{
+    ContainerSpec, Dependency, DependencyCondition, DockerVolume, PortRange, VolumeScope, VolumeSource,
+};
 use crate::ports::TaskDecoder;
 
 fn task(extra: &str, container: &str) -> wire::Task {
@@ -45,6 +47,38 @@ fn a_plain_task_converts() {
 }
 
 #[test]
+fn volumes_convert() {
+    let source = task(
+        r#","volumes":[{"name":"mine","type":"docker","dockerVolumeConfiguration":{"scope":"task"}},
+            {"name":"ours","type":"docker","dockerVolumeConfiguration":{"scope":"shared","autoprovision":true,
+            "driver":"local","driverOpts":{"type":"tmpfs","device":"tmpfs"},"labels":{"a":"1"}}},
+            {"name":"named","host":{"sourcePath":"named"}}]"#,
+        // The container can't be made, the task can.
+        r#","mountPoints":[{"sourceVolume":"nope","containerPath":"rel"}]"#,
+    );
+    let spec = convert(&source).unwrap().spec;
+    let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let mine = DockerVolume {
+        scope: VolumeScope::Task,
+        autoprovision: false,
+        driver: String::new(),
+        options: pairs(&[]),
+        labels: pairs(&[]),
+    };
+    let ours = DockerVolume {
+        scope: VolumeScope::Shared,
+        autoprovision: true,
+        driver: "local".into(),
+        options: pairs(&[("type", "tmpfs"), ("device", "tmpfs")]),
+        labels: pairs(&[("a", "1")]),
+    };
+    let sources: Vec<_> = spec.volumes.into_iter().map(|volume| volume.source).collect();
+    let named = VolumeSource::HostPath("named".into());
+    assert_eq!(sources, [VolumeSource::Docker(mine), VolumeSource::Docker(ours), named]);
+    assert_eq!(spec.containers[0].mounts[0].container_path, "rel");
+}
+
+#[test]
 fn what_is_stored_holds_no_secret_and_reads_back_the_same() {
     let source = task(
         r#","roleCredentials":{"credentialsId":"r1","secretAccessKey":"CANARY","accessKeyId":"CANARY",
@@ -77,6 +111,7 @@ fn what_can_not_run_is_refused_with_its_name() {
         (r#","volumes":[{"name":"v","type":"efs"}]"#, "", "\"efs\""),
         (r#","volumes":[{"name":"v","type":"ebs"}]"#, "", "no type of volume"),
         (r#","volumes":[{"name":"v"}]"#, "", "host member"),
+        (r#","volumes":[{"name":"v","type":"docker"}]"#, "", "dockerVolumeConfiguration"),
         (r#","volumes":[{"name":"v","host":{}},{"name":"v","host":{}}]"#, "", "two volumes"),
         (r#","volumes":[{"name":"../v","host":{}}]"#, "", "volume name"),
         ("", r#","overrides":"{\"cpu\":1}""#, "only command"),
@@ -99,7 +134,7 @@ fn what_can_not_run_is_refused_with_its_name() {
         ("", r#","portMappings":[{"containerPort":1,"hostPort":-1}]"#, "hostPort is -1"),
         ("", r#","portMappings":[{"containerPort":1,"protocol":"sctp"}]"#, "sctp"),
         ("", r#","portMappings":[{"containerPortRange":"9-1"}]"#, "9-1"),
-        ("", r#","mountPoints":[{"sourceVolume":"x","containerPath":"/d"}]"#, "no such volume"),
+        ("", r#","mountPoints":[{"sourceVolume":"x","containerPath":"/d\u0000"}]"#, "holds a NUL"),
     ] {
         let text = error(extra, container);
         assert!(text.contains(words), "{text} lacks {words}");

@@ -64,7 +64,9 @@ impl Operation {
             Self::Pull => timeouts.pull,
             Self::Create => timeouts.create,
             Self::Start | Self::Restart => timeouts.start,
-            Self::Release | Self::Prepare => Duration::from_secs(60),
+            Self::Release => Duration::from_secs(60),
+            // Volumes have five minutes of it.
+            Self::Prepare => Duration::from_secs(360),
             Self::Signal | Self::Kill => Duration::from_secs(30),
             Self::Remove => Duration::from_secs(300),
         }

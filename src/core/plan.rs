@@ -181,16 +181,17 @@ impl Task {
                 }
                 Some((Operation::Resolve, Action::Resolve { spec, container }))
             }
+            // Nothing is fetched for a task whose volumes can't be had (spec/task-engine.md 1.4).
+            ContainerStatus::ManifestPulled | ContainerStatus::Pulled if self.prepared != Prepared::Yes => {
+                let idle = self.prepared == Prepared::No;
+                idle.then_some((Operation::Prepare, Action::PrepareTask { spec }))
+            }
             ContainerStatus::ManifestPulled => {
                 self.progress.pull_started_at.get_or_insert(now.wall);
                 let digest = self.progress.containers.get(&key.name)?.digest.clone();
                 Some((Operation::Pull, Action::Pull { spec, container, digest }))
             }
-            ContainerStatus::Pulled => match self.prepared {
-                Prepared::No => Some((Operation::Prepare, Action::PrepareTask { spec })),
-                Prepared::Under(_) => None,
-                Prepared::Yes => Some((Operation::Create, Action::Create { spec, container })),
-            },
+            ContainerStatus::Pulled => Some((Operation::Create, Action::Create { spec, container })),
             ContainerStatus::Created => {
                 Some((Operation::Start, Action::Start { container, arn: self.spec.arn.clone() }))
             }

@@ -8,7 +8,6 @@ use crate::engine::persist::Journal;
 use crate::engine::{Input, Ports};
 use crate::model::{
     ContainerAddress, ContainerId, ContainerKey, ContainerSpec, Keepsake, StopReason, TaskId, TaskSpec,
-    VolumeSource,
 };
 use crate::ports::{CreatePlan, CreateResult, NetworkAttachment};
 use std::collections::BTreeMap;
@@ -20,6 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Before the runtime is asked about a process of whose end nobody told.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
+/// How long making a task's volumes may take (spec/task-engine.md 1.11).
+const VOLUME_LIMIT: Duration = Duration::from_secs(300);
 
 /// How many effects of a class run at once; the rest wait in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +236,8 @@ impl Work {
     }
 
     async fn prepare(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {
+        let volumes = tokio::time::timeout(VOLUME_LIMIT, self.ports.volumes.provide(&spec)).await;
+        volumes.unwrap_or_else(|_| Err(volume_timed_out()))?;
         let cgroups = self.ports.cgroups.clone();
         let directory = self.task_directory(&spec);
         blocking(move || {
@@ -258,16 +261,8 @@ impl Work {
         crashpoint::pass(Moment::After, "create-network");
         let id = spec.container_id(&key.name);
         let directory = self.task_directory(&spec);
-        let volumes = spec.volumes.iter().map(|volume| {
-            let path = match &volume.source {
-                VolumeSource::HostPath(path) => PathBuf::from(path),
-                VolumeSource::Task => volume_directory(&directory, &volume.name),
-            };
-            (volume.name.clone(), path)
-        });
         let plan = CreatePlan {
             cgroup: self.ports.cgroups.container_path(&key.task, &id),
-            volumes: volumes.collect(),
             directory: directory.join(&key.name),
             agent_environment: self.ports.facts.environment(&spec, &key.name),
             labels: self.ports.facts.labels(&spec.arn, &spec, &key.name),
@@ -285,12 +280,18 @@ impl Work {
         Ok(CreatedContainer { at, address })
     }
 
-    /// Process first, then network: both are tried, the first failure is told.
+    /// Process first, then network and volumes: all are tried, the first failure is told.
     async fn release(&self, spec: &TaskSpec, name: &str) -> Result<(), StopReason> {
-        let process = self.ports.containers.release(&spec.container_id(name)).await;
+        let id = spec.container_id(name);
+        let process = self.ports.containers.release(&id).await;
         crashpoint::pass(Moment::After, "release-process");
         let network = self.ports.networks.detach(spec, name).await;
-        process.and(network)
+        // As long as there may be a process it may write to them.
+        let volumes = match &process {
+            Ok(()) => self.ports.volumes.detach(&id).await,
+            Err(_) => Ok(()),
+        };
+        process.and(network).and(volumes)
     }
 
     async fn remove(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {
@@ -301,15 +302,10 @@ impl Work {
             crashpoint::pass(Moment::After, "remove-container");
             result = result.and(released).and(removed);
         }
-        let cgroups = self.ports.cgroups.clone();
-        let directory = self.task_directory(&spec);
-        let rest = blocking(move || {
-            cgroups.remove(&spec.id())?;
-            remove_directory(&directory).map_err(|error| {
-                StopReason::new("CannotRemoveVolumeError", format!("{}: {error}", directory.display()))
-            })
-        });
-        result.and(rest.await)
+        let (cgroups, id) = (self.ports.cgroups.clone(), spec.id());
+        blocking(move || cgroups.remove(&id)).await?;
+        let files = self.ports.volumes.remove(&spec, &self.task_directory(&spec)).await;
+        result.and(files)
     }
 
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
@@ -326,16 +322,9 @@ fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {
     spec.container(&container.name).map_or("", |c| c.image.as_str())
 }
 
-fn volume_directory(task: &Path, name: &str) -> PathBuf {
-    task.join(".volumes").join(name)
-}
-
 fn make_directories(spec: &TaskSpec, task: &Path) -> io::Result<()> {
     for container in &spec.containers {
         std::fs::create_dir_all(task.join(&container.name))?;
-    }
-    for volume in spec.volumes.iter().filter(|v| v.source == VolumeSource::Task) {
-        std::fs::create_dir_all(volume_directory(task, &volume.name))?;
     }
     Ok(())
 }
@@ -345,6 +334,12 @@ pub(super) fn remove_directory(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// The original's words.
+fn volume_timed_out() -> StopReason {
+    let message = "Could not transition to creating volume; timed out after waiting 5m0s";
+    StopReason::new("DockerTimeoutError", message)
 }
 
 /// Runs blocking work on a thread of its own; a panic in it is an error like another.

@@ -29,7 +29,7 @@ use crate::model::{
 };
 use crate::ports::{
     AgentFacts, Cgroups, Containers, HealthChecks, Images, Networks, Reporter, Store, TaskDecoder, TaskView,
-    TasksView,
+    TasksView, Volumes,
 };
 use execute::Executor;
 use health::{Epoch, HealthRuns, Subject};
@@ -61,6 +61,8 @@ pub struct Ports {
     pub networks: Arc<dyn Networks>,
     /// cgroups.
     pub cgroups: Arc<dyn Cgroups>,
+    /// Volumes.
+    pub volumes: Arc<dyn Volumes>,
     /// The durable state.
     pub store: Arc<dyn Store>,
     /// The control plane.

@@ -23,6 +23,7 @@ pub mod task;
 pub mod telemetry;
 pub mod time;
 pub mod usage;
+pub mod volume;
 
 pub use attachment::{Attachment, MacAddress};
 pub use container::{
@@ -41,9 +42,7 @@ pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProg
 pub use report::{ContainerChange, TaskStateChange};
 pub use resources::{HostResources, ResourceClaim};
 pub use status::{ContainerStatus, DesiredStatus, TaskStatus};
-pub use task::{
-    Association, AssociationContent, GPU_ASSOCIATION, TaskSpec, VISIBLE_GPUS, VolumeSource, VolumeSpec,
-};
+pub use task::{Association, AssociationContent, GPU_ASSOCIATION, TaskSpec, VISIBLE_GPUS};
 pub use telemetry::{
     CheckStatus, ContainerHealth, ContainerMetrics, CounterSet, InstanceCheck, Metrics, NetworkSets,
     StatsSet, StorageSets, TaskHealth, TaskMetrics,
@@ -51,4 +50,7 @@ pub use telemetry::{
 pub use time::{Mono, Now, Wall};
 pub use usage::{
     BlockEntry, BlockUsage, CpuUsage, InterfaceCounters, InterfaceUsage, MemoryUsage, PidsUsage, Usage,
+};
+pub use volume::{
+    DockerVolume, LOCAL_DRIVER, VolumeBacking, VolumeRequest, VolumeScope, VolumeSource, VolumeSpec,
 };

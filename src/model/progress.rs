@@ -81,7 +81,7 @@ pub struct ExitRecord {
 /// An error as the control plane and its users see it: `<name>: <message>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopReason {
-    /// The original agent's name for it, such as `CannotPullContainerError`.
+    /// The original agent's name for it, such as `CannotPullContainerError`; empty where it has none.
     pub name: String,
     /// What happened, with the registry's or the runtime's own words.
     pub message: String,
@@ -96,6 +96,9 @@ impl StopReason {
 
 impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.name, self.message)
+        match self.name.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.name, self.message),
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::model::ids::{ContainerId, ContainerKey, TaskArn, TaskId};
 use crate::model::namespaces::{IpcMode, PidMode};
 use crate::model::network::{NetworkMode, Protocol};
 use crate::model::resources::ResourceClaim;
+use crate::model::volume::VolumeSpec;
 
 /// A task as the control plane described it. Never changes once it was taken; what happens to it
 /// is [`crate::model::TaskProgress`].
@@ -68,24 +69,6 @@ pub struct AssociationContent {
     pub encoding: String,
     /// In that encoding.
     pub value: String,
-}
-
-/// A volume of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VolumeSpec {
-    /// Name.
-    pub name: String,
-    /// What backs it.
-    pub source: VolumeSource,
-}
-
-/// What backs a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VolumeSource {
-    /// A directory of the host.
-    HostPath(String),
-    /// A directory that lives as long as the task.
-    Task,
 }
 
 impl TaskSpec {

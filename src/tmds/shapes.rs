@@ -9,7 +9,7 @@ use super::gojson::opt_time;
 use super::route::Version;
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
 use crate::model::{
-    ContainerKind, Health, HealthStatus, NetworkBinding, NetworkMode, TaskSpec, VolumeSource, Wall,
+    ContainerKind, Health, HealthStatus, NetworkBinding, NetworkMode, TaskSpec, VolumeBacking, Wall,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -328,14 +328,13 @@ pub(crate) fn asked_ports(view: ContainerView<'_>) -> Vec<PortBody> {
     single.map(port).collect()
 }
 
-/// Volumes as mounted: a host path by its source, the agent's own by its name.
+/// Volumes as mounted: a host path by its source, a named volume by its name on the host.
 pub(crate) fn volumes(view: ContainerView<'_>) -> Vec<VolumeBody> {
-    let known = |name: &str| view.task.spec.volumes.iter().find(|v| v.name == name);
+    let task = &view.task.spec;
     let volume = |m: &crate::model::MountPoint| {
-        let source = known(&m.volume).map(|v| &v.source)?;
-        let (docker_name, source) = match source {
-            VolumeSource::HostPath(path) => (None, Some(path.clone())),
-            VolumeSource::Task => (Some(m.volume.clone()), None),
+        let (docker_name, source) = match task.backing(task.volume(&m.volume)?) {
+            VolumeBacking::Host(path) => (None, Some(path.to_owned())),
+            VolumeBacking::Named(request) => (Some(request.name), None),
         };
         Some(VolumeBody { docker_name, source, destination: m.container_path.clone() })
     };

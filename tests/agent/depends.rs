@@ -34,7 +34,7 @@ fn containers_start_in_order_and_stop_in_the_reverse() {
         ));
         host.until_status(&arn, "RUNNING").await;
         let order = |host: &crate::support::host::Host| {
-            let file = host.task_dir(&arn).join(".volumes/v/order");
+            let file = host.volume("order", "v").join("order");
             std::fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>()
         };
         host.until("all have started", |host| order(host).len() == 4).await;

@@ -5,9 +5,11 @@ use super::containerd::PrivateContainerd;
 use super::host::remove_cgroups;
 use ecsd::containerd::{Connection, ContainerOptions, ContainerService, ImageLookup, UnpackedImageInfo};
 use ecsd::model::{
-    ContainerId, ContainerSpec, DockerConfig, ImageDigest, NetworkMode, StopReason, TaskArn, TaskSpec,
+    ContainerId, ContainerSpec, DockerConfig, ImageDigest, MountPoint, NetworkMode, StopReason, TaskArn,
+    TaskSpec, VolumeSource, VolumeSpec,
 };
 use ecsd::ports::{CreatePlan, NetworkAttachment};
+use ecsd::resources::volumes::{VolumeOptions, VolumeService};
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -151,7 +153,6 @@ impl Bench {
             name: name.to_owned(),
             cgroup: format!("/{}/{}/{id}", self.namespace, task.id()),
             network: NetworkAttachment::Host,
-            volumes: BTreeMap::new(),
             directory,
             agent_environment: BTreeMap::new(),
             labels: BTreeMap::from([("com.amazonaws.ecs.cluster".to_owned(), "test".to_owned())]),
@@ -159,6 +160,16 @@ impl Bench {
             id,
         }
     }
+}
+
+/// Has the plan's container see a directory of the host.
+pub fn mount(plan: &mut CreatePlan, source: &Path, target: &str) {
+    let spec = Arc::make_mut(&mut plan.spec);
+    let source = VolumeSource::HostPath(source.to_str().unwrap().to_owned());
+    let volume = format!("v{}", spec.volumes.len());
+    spec.volumes.push(VolumeSpec { name: volume.clone(), source });
+    let container = spec.containers.iter_mut().find(|container| container.name == plan.name).unwrap();
+    container.mounts.push(MountPoint { volume, container_path: target.to_owned(), read_only: false });
 }
 
 impl Drop for Bench {
@@ -182,7 +193,12 @@ fn service(daemon: &PrivateContainerd, namespace: &str, image: UnpackedImageInfo
         inferentia: false,
         shm_dir: daemon.directory().join("shm"),
     };
-    Arc::new(ContainerService::new(connection, options, Arc::new(OneImage(image))))
+    let volumes = VolumeService::open(VolumeOptions {
+        root: daemon.directory().join("volumes"),
+        match_full_config: false,
+    })
+    .unwrap();
+    Arc::new(ContainerService::new(connection, options, Arc::new(OneImage(image)), Arc::new(volumes)))
 }
 
 /// A task whose containers run these scripts, without logs.

@@ -90,6 +90,9 @@ impl Host {
         note("shared memory", names_in(&self.dir.path().join("run/shm")));
         note("directory", names_in(&self.dir.path().join("data/tasks")));
         note("cgroup", self.cgroups());
+        let volumes = names_in(&self.dir.path().join("data/volumes")).into_iter();
+        note("volume", volumes.filter(|name| name.starts_with("ecs-")).collect());
+        note("mount", self.mounts_below("data"));
         let state = std::fs::read_dir("/run/containerd/runc/ecs").into_iter().flatten().flatten();
         let known: Vec<String> = self
             .control
@@ -125,6 +128,27 @@ impl Host {
             }
         }
         found
+    }
+
+    /// What is mounted below a directory of this host's.
+    pub fn mounts_below(&self, directory: &str) -> Vec<String> {
+        let below = format!("{}/", self.dir.path().join(directory).display());
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        points.filter(|point| point.starts_with(&below)).map(str::to_owned).collect()
+    }
+
+    /// What containers see of a volume, by its name on the host.
+    pub fn named_volume(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data/volumes").join(name).join("_data")
+    }
+
+    /// What containers see of a volume of a task's own; the family's name must be no beginning of another.
+    pub fn volume(&self, family: &str, name: &str) -> PathBuf {
+        let head = format!("ecs-{family}-1-{name}-");
+        let all = names_in(&self.dir.path().join("data/volumes"));
+        let found = all.iter().find(|volume| volume.starts_with(&head));
+        self.named_volume(found.unwrap_or_else(|| panic!("no {head} in {all:?}")))
     }
 
     fn cgroups(&self) -> Vec<String> {

@@ -197,6 +197,14 @@ pub(super) const ROWS: &[Variable] = &[
     )
     .tri("ContainerMetadataEnabled")
     .later(),
+    flag(
+        "ECS_SHARED_VOLUME_MATCH_FULL_CONFIG",
+        "false",
+        "A shared volume that is there must have the labels and driver options that the task definition names.",
+        |c, v| parse::boolean(v, |b| c.shared_volume_match_full_config = b),
+        |c| c.shared_volume_match_full_config.show(),
+    )
+    .tri("SharedVolumeMatchFullConfig"),
     row(
         "ECS_VOLUME_PLUGIN_CAPABILITIES",
         [

@@ -3,7 +3,6 @@
 
 use super::LATER;
 
-const DOCKER: &str = "it is about Docker";
 const GO: &str = "it is about the original's runtime";
 const CONTAINER: &str = "the agent is no container itself";
 const NO_PAUSE: &str = "there is no pause container";
@@ -15,7 +14,6 @@ pub static NO_EFFECT: &[(&str, &str, &str)] = &[
     ("ECS_HOST_DATA_DIR", "DataDirOnHost", "the agent runs on the host itself; see ECS_DATADIR"),
     ("ECS_CGROUP_PATH", "CgroupPath", "the kernel tells where cgroups are"),
     ("ECS_CNI_PLUGINS_PATH", "CNIPluginsPath", "no CNI plugins are used"),
-    ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "SharedVolumeMatchFullConfig", DOCKER),
     ("ECS_ENABLE_RUNTIME_STATS", "EnableRuntimeStats", GO),
     ("ECS_GMSA_SUPPORTED", "GMSACapable", GMSA),
     ("CREDENTIALS_FETCHER_HOST", "", GMSA),

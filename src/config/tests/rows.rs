@@ -99,6 +99,7 @@ const CASES: &[Case] = &[
     ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "false", "true", "true", NOT_BOOLEAN),
     ("ECS_ENABLE_FIRELENS_ASYNC", "true", "false", "false", NOT_BOOLEAN),
     ("ECS_ENABLE_CONTAINER_METADATA", "false", "true", "true", NOT_BOOLEAN),
+    ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "false", "true", "true", NOT_BOOLEAN),
     (
         "ECS_VOLUME_PLUGIN_CAPABILITIES",
         "[]",

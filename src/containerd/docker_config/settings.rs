@@ -2,6 +2,7 @@
 //! builders of `spec` read. Only data.
 
 use super::health::HealthSettings;
+use super::mounts::{Bind, MountRequest, SharedFrom};
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
 use crate::model::LogDriver;
 use std::collections::BTreeMap;
@@ -50,6 +51,12 @@ pub struct ContainerSettings {
     pub read_only_rootfs: bool,
     /// Binds of the document, in place of the mount points, where it has any.
     pub binds: Option<Vec<Bind>>,
+    /// Mounts of the document, beside them.
+    pub mounts: Vec<MountRequest>,
+    /// Whose mounts it shares by the document, in place of the task definition's, where it says so.
+    pub volumes_from: Option<Vec<SharedFrom>>,
+    /// Driver of the volumes that are named nowhere else.
+    pub volume_driver: Option<String>,
     /// Paths of anonymous volumes, beside those that the image declares.
     pub volumes: Vec<String>,
     /// tmpfs mounts: options by path.
@@ -132,21 +139,6 @@ pub struct ResourceSettings {
     pub pids: Option<i64>,
     /// At the memory limit the container waits, where it would else be killed.
     pub oom_kill_disable: bool,
-}
-
-/// `source:target[:options]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// Absolute path of the host, or the name of a volume.
-    pub source: String,
-    /// Absolute path in the container.
-    pub target: String,
-    /// Read-only.
-    pub read_only: bool,
-    /// `rprivate` where nothing was said.
-    pub propagation: Option<String>,
-    /// A new volume is not filled from the image.
-    pub no_copy: bool,
 }
 
 /// A resource limit of the process.

@@ -1,7 +1,7 @@
 //! Single values of the documents: binds, limits, devices, addresses, the log driver. Each parser
 //! answers what it wants where it doesn't understand. Pure; used by `merge` alone.
 
-use super::settings::{Bind, DeviceRequest, DeviceRule, Ulimit};
+use super::settings::{DeviceRequest, DeviceRule, Ulimit};
 use crate::containerd::json::{Document, Fields, ValueError, parse_size};
 use crate::containerd::spec::{capabilities, mounts, process};
 use crate::model::LogDriver;
@@ -10,40 +10,6 @@ pub(super) fn capability_names(host: &Document<'_>, key: &str) -> Result<Vec<&'s
     host.each_text(key, |name| {
         capabilities::normalise(name).ok_or("capabilities by their names, such as NET_ADMIN")
     })
-}
-
-pub(super) fn bind(text: &str) -> Result<Bind, &'static str> {
-    const WANT: &str = "source:target[:options] with an absolute target";
-    let mut parts = text.split(':');
-    let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return Err(WANT) };
-    let options = parts.next().unwrap_or_default();
-    if source.is_empty() || !target.starts_with('/') || parts.next().is_some() {
-        return Err(WANT);
-    }
-    let mut bind = Bind {
-        source: source.to_owned(),
-        target: target.to_owned(),
-        read_only: false,
-        propagation: None,
-        no_copy: false,
-    };
-    for option in options.split(',').filter(|o| !o.is_empty()) {
-        match option {
-            "ro" => bind.read_only = true,
-            // z and Z relabel for SELinux, which is left to the host's policy.
-            "nocopy" => bind.no_copy = true,
-            "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
-            "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => {
-                bind.propagation = Some(option.to_owned());
-            }
-            _ => {
-                return Err(
-                    "a bind with known options: ro, rw, z, Z, nocopy, [r]shared, [r]slave, [r]private",
-                );
-            }
-        }
-    }
-    Ok(bind)
 }
 
 pub(super) fn ulimit(fields: &Fields<'_>) -> Result<Ulimit, &'static str> {

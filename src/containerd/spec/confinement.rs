@@ -2,8 +2,9 @@
 //! labels, where the host has them (spec task-engine 2.3, 2.4). Pure.
 
 use super::SpecInput;
-use super::facts::AppArmor;
-use crate::containerd::docker_config::{IpcChoice, PidChoice};
+use super::facts::{AppArmor, HostFacts};
+use crate::containerd::docker_config::{ContainerSettings, IpcChoice, PidChoice};
+use crate::model::ContainerId;
 
 /// The profile that Docker loads and applies where nothing else is said.
 pub const DEFAULT_PROFILE: &str = "docker-default";
@@ -30,13 +31,18 @@ pub struct Labels {
 
 /// The labels; none on a host without SELinux, and for who is as free as the host's own.
 pub fn selinux(input: &SpecInput<'_>) -> Option<Labels> {
-    let contexts = input.host.selinux.as_ref()?;
-    let (asked, shared) = (&input.settings.selinux, &input.settings.namespaces);
-    let free = input.settings.privileged || shared.pid == PidChoice::Host || shared.ipc == IpcChoice::Host;
+    labels(input.host, input.settings, &input.plan.id)
+}
+
+/// As [`selinux`], of the container of that id.
+pub fn labels(host: &HostFacts, settings: &ContainerSettings, id: &ContainerId) -> Option<Labels> {
+    let contexts = host.selinux.as_ref()?;
+    let (asked, shared) = (&settings.selinux, &settings.namespaces);
+    let free = settings.privileged || shared.pid == PidChoice::Host || shared.ipc == IpcChoice::Host;
     if asked.disabled || free {
         return None;
     }
-    let level = asked.level.clone().unwrap_or_else(|| own_level(input.plan.id.as_str()));
+    let level = asked.level.clone().unwrap_or_else(|| own_level(id.as_str()));
     let process = context(&contexts.process, [&asked.user, &asked.role, &asked.domain], &level)?;
     let mount = context(&contexts.file, [&None, &None, &None], &level)?;
     Some(Labels { process, mount })

@@ -83,7 +83,6 @@ fn plan_of(case: &Value) -> CreatePlan {
             _ => own(Some([172, 17, 0, 9].into())),
         },
         cgroup: "/ecs/0123abcd/main".into(),
-        volumes: BTreeMap::from([("data".into(), "/tasks/data".into())]),
         directory: "/tasks/main".into(),
         agent_environment: BTreeMap::from([("META".into(), "uri".into())]),
         labels: BTreeMap::new(),
@@ -116,10 +115,10 @@ pub(super) fn outcome(case: &Value) -> Result<Value, String> {
         source: mount[0].as_str().unwrap().into(),
         target: mount[1].as_str().unwrap().into(),
         read_only: mount[2].as_bool().unwrap(),
-        propagation: None,
+        ..BindMount::default()
     });
     let volumes = volumes::resolve(&plan, &plan.spec.containers[0], &settings, &image, shared.collect());
-    let volumes = volumes.map_err(|e| format!("{}: {}", e.name, e.message))?;
+    let volumes = volumes::ready_in_tests(volumes.map_err(|e| format!("{}: {}", e.name, e.message))?);
     let accounts = Accounts {
         passwd: "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/x\n".into(),
         group: "root:x:0:root\nwww:x:34:\naudio:x:63:web\n".into(),

@@ -6,7 +6,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
 /// A directory or file of the host at a path of the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BindMount {
     /// On the host, absolute.
     pub source: PathBuf,
@@ -16,6 +16,8 @@ pub struct BindMount {
     pub read_only: bool,
     /// `rprivate` where nothing was said.
     pub propagation: Option<String>,
+    /// What is mounted below the source does not come along.
+    pub without_submounts: bool,
 }
 
 /// The files that every container gets from us, by their path in it; each is a file of that name
@@ -119,7 +121,8 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
 
 fn bind_mount(bind: &BindMount) -> Result<Mount, SpecError> {
     let propagation = bind.propagation.as_deref().unwrap_or("rprivate");
-    let options = ["rbind", if bind.read_only { "ro" } else { "rw" }, propagation];
+    let how = if bind.without_submounts { "bind" } else { "rbind" };
+    let options = [how, if bind.read_only { "ro" } else { "rw" }, propagation];
     mount_path(&bind.target, "bind", &bind.source, &options)
 }
 

@@ -43,7 +43,6 @@ fn built(
         id: ContainerId::derive(&arn, "main"),
         network: NetworkAttachment::Namespace { path: "/run/netns/n".into(), ipv4: None },
         cgroup: "/ecs/0123abcd/main".into(),
-        volumes: BTreeMap::new(),
         directory: "/var/lib/ecs/c".into(),
         agent_environment: BTreeMap::from([("BOTH".into(), "agent".into()), ("META".into(), "uri".into())]),
         labels: BTreeMap::new(),
@@ -67,13 +66,13 @@ fn built(
                 source: "/srv/a/b".into(),
                 target: "/m/n".into(),
                 read_only: true,
-                propagation: None,
+                ..BindMount::default()
             },
             BindMount {
                 source: "/srv/a".into(),
                 target: "/m".into(),
-                read_only: false,
                 propagation: Some("rslave".into()),
+                ..BindMount::default()
             },
         ],
         devices: &[],

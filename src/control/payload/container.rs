@@ -5,7 +5,7 @@ use super::{PayloadError, bad, bounded, check_name, mib, out_of_bounds, unsuppor
 use crate::control::acs::wire;
 use crate::model::{
     ContainerKind, ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint,
-    PortMapping, PortRange, Protocol, RestartPolicy, VolumeFrom, VolumeSpec,
+    PortMapping, PortRange, Protocol, RestartPolicy, VolumeFrom,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -18,7 +18,6 @@ const RESTART_PERIOD: Duration = Duration::from_secs(300);
 
 pub(super) fn convert(
     source: &wire::Container,
-    volumes: &[VolumeSpec],
     endpoint: &dyn Fn(&str) -> EndpointId,
 ) -> Result<ContainerSpec, PayloadError> {
     check_name("container name", &source.name, false)?;
@@ -41,7 +40,7 @@ pub(super) fn convert(
         cpu_shares: cpu.ok_or_else(|| out_of_bounds(&at("cpu"), source.cpu, "0 to 16777216 CPU units"))?,
         memory_mib: mib(&at("memory"), source.memory)?,
         ports: ports(source)?,
-        mounts: mounts(source, volumes)?,
+        mounts: mounts(source)?,
         volumes_from: source
             .volumes_from
             .iter()
@@ -190,13 +189,13 @@ fn timeout(what: &str, seconds: i64) -> Result<Option<Duration>, PayloadError> {
     }
 }
 
-fn mounts(source: &wire::Container, volumes: &[VolumeSpec]) -> Result<Vec<MountPoint>, PayloadError> {
+/// Volumes that there are none of, and paths that are none, fail the container's creation: the other
+/// containers of the task may run.
+fn mounts(source: &wire::Container) -> Result<Vec<MountPoint>, PayloadError> {
     let at = |member: &str| format!("container {:?}: {member}", source.name);
     bounded(&at("mountPoints: their number"), source.mount_points.len() as u64, 1024, "at most 1024")?;
     let convert = |m: &wire::MountPoint| {
-        if !volumes.iter().any(|v| v.name == m.source_volume) {
-            return Err(bad(&at("sourceVolume"), &m.source_volume, "the task has no such volume"));
-        }
+        check_path(&at("sourceVolume"), &m.source_volume)?;
         check_path(&at("containerPath"), &m.container_path)?;
         Ok(MountPoint {
             volume: m.source_volume.clone(),

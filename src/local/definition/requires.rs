@@ -21,6 +21,10 @@ pub fn attributes(document: &Value) -> Vec<String> {
     let shared = |key| matches!(text(document, key), "task");
     add(shared("pidMode") || shared("ipcMode"), CAPABILITY, "pid-ipc-namespace-sharing");
     add(document.get("proxyConfiguration").is_some(), CAPABILITY, "aws-appmesh");
+    for docker in list(document, "volumes").iter().filter_map(|v| v.get("dockerVolumeConfiguration")) {
+        let driver = Some(text(docker, "driver")).filter(|driver| !driver.is_empty()).unwrap_or("local");
+        add(true, CAPABILITY, &format!("docker-plugin.{driver}"));
+    }
     for container in list(document, "containerDefinitions") {
         let has = |key: &str| container.get(key).is_some();
         let some = |key: &str| !list(container, key).is_empty();

@@ -134,7 +134,12 @@ async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), F
     notifier.status("starting");
     let (mut agent, engine) = Agent::assemble(config, overrides).await?;
     agent.audit = log.audit();
-    agent.background.spawn(dump::serve(asked, agent.handle.view(), agent.roles.clone()));
+    agent.background.spawn(dump::serve(
+        asked,
+        agent.handle.view(),
+        agent.roles.clone(),
+        agent.doctor.clone(),
+    ));
     let (stop, mut stopped) = watch::channel(false);
     let engine = tokio::spawn(engine.run(async move {
         // The sender gone means the same as told.

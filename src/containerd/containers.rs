@@ -12,6 +12,7 @@
 //! container that it was not told to stop, and nothing touches another namespace.
 
 use crate::containerd::Connection;
+use crate::containerd::calls::Calls;
 use crate::containerd::connection::failure;
 use crate::containerd::create::AccountsCache;
 use crate::containerd::events::EventHub;
@@ -28,12 +29,13 @@ use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClien
 use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{DeleteContainerRequest, ListContainersRequest, ListTasksRequest};
 use containerd_client::types::v1::{Process, Status};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tonic::Code;
-use tonic::transport::Channel;
 
 /// Label: ARN of the task. With the name, what makes a container ours.
 pub const LABEL_TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
@@ -51,6 +53,9 @@ pub const LABEL_OUTPUT: &str = "com.ecsd.output";
 
 /// The largest answer that is taken: a list of many containers carries all their specs.
 const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Containers that are asked for by name at once, where the list did not tell of them.
+const ASKED_AT_ONCE: usize = 32;
 
 /// How containers are made on this host.
 #[derive(Debug, Clone)]
@@ -102,15 +107,15 @@ impl ContainerService {
         self.events.follow(&self.connection).await;
     }
 
-    pub(super) fn tasks(&self) -> TasksClient<Channel> {
+    pub(super) fn tasks(&self) -> TasksClient<Calls> {
         TasksClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(super) fn containers(&self) -> ContainersClient<Channel> {
+    pub(super) fn containers(&self) -> ContainersClient<Calls> {
         ContainersClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(super) fn snapshots(&self) -> SnapshotsClient<Channel> {
+    pub(super) fn snapshots(&self) -> SnapshotsClient<Calls> {
         SnapshotsClient::new(self.connection.channel())
     }
 
@@ -137,39 +142,60 @@ impl ContainerService {
         };
         // Processes first: one that is created in between is then seen as a record, not missed.
         let tasks = self.tasks().list(self.connection.request(ListTasksRequest::default())).await;
-        let tasks = tasks.map_err(failed("list tasks"))?.into_inner().tasks;
+        let tasks = match tasks {
+            Ok(answer) => answer.into_inner().tasks,
+            // containerd asks one shim after the other: those that hang hold up the list, not us.
+            Err(status) if status.code() == Code::DeadlineExceeded => {
+                tracing::warn!("{}; each container is asked for by name", status.message());
+                Vec::new()
+            }
+            Err(status) => return Err(failed("list tasks")(status)),
+        };
         let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
         let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
         let records =
             self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
         let records = records.map_err(failed("list containers"))?.into_inner().containers;
-        let mut found = BTreeMap::new();
+        let mut ours = Vec::new();
         for record in records {
             let arn = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
             let (Some(arn), Some(name)) = (arn, record.labels.get(LABEL_CONTAINER_NAME)) else { continue };
-            let process = processes.get(record.id.as_str());
-            if process.is_some() {
-                self.groups.settle(&arn.id(), &ContainerId::from_recorded(&record.id));
-            }
             let key = ContainerKey { task: arn.id(), name: name.clone() };
-            let id = ContainerId::from_recorded(&record.id);
-            let seen = match process {
-                Some(process) => observed(process),
-                // A list leaves out whose shim did not answer in time, so it is asked for by name. And
-                // its shim may be gone, but not what an event told of its end.
-                None => match self.process(&id).await {
-                    Ok(Some(process)) => observed(&process),
-                    _ => self.events.exit(&id).map_or(Seen::Made, Seen::Ended),
-                },
-            };
-            let seen = match seen {
-                Seen::Made => Observed::Created,
-                Seen::Runs => Observed::Running,
-                Seen::Ended(exit) => Observed::Exited(self.judge(&id, exit).await),
-            };
-            found.insert(key, seen);
+            ours.push((key, ContainerId::from_recorded(&record.id), processes.get(record.id.as_str()).copied()));
         }
-        Ok(found)
+        let looked_at = ours.into_iter().map(|(key, id, process)| async move {
+            let seen = self.look_at(&key, &id, process).await;
+            (key, seen)
+        });
+        Ok(stream::iter(looked_at).buffer_unordered(ASKED_AT_ONCE).collect().await)
+    }
+
+    /// What is seen of a container. One that the list left out is asked for by name: its shim did not
+    /// answer in time, or there is none (any more).
+    async fn look_at(&self, key: &ContainerKey, id: &ContainerId, listed: Option<&Process>) -> Observed {
+        let asked = match listed {
+            Some(process) => Ok(Some(process.clone())),
+            None => self.process(id).await,
+        };
+        let told = || self.events.exit(id);
+        let seen = match asked {
+            Ok(Some(process)) => {
+                self.groups.settle(&key.task, id);
+                observed(&process)
+            }
+            // The shim may be gone, but not what an event told of its end.
+            Ok(None) => told().map_or(Seen::Made, Seen::Ended),
+            Err(status) => {
+                tracing::warn!(container = %key, error = status.message(), "nothing is known of its process");
+                told().map_or(Seen::Nothing, Seen::Ended)
+            }
+        };
+        match seen {
+            Seen::Made => Observed::Created,
+            Seen::Runs => Observed::Running,
+            Seen::Ended(exit) => Observed::Exited(self.judge(id, exit).await),
+            Seen::Nothing => Observed::Unknown,
+        }
     }
 }
 
@@ -178,6 +204,8 @@ enum Seen {
     Made,
     Runs,
     Ended(ExitRecord),
+    /// Its shim does not answer.
+    Nothing,
 }
 
 /// What a process of containerd's list is to the engine.
@@ -187,7 +215,7 @@ fn observed(process: &Process) -> Seen {
         Ok(Status::Stopped) => {
             Seen::Ended(super::events::exit_record(process.exit_status, process.exited_at.as_ref()))
         }
-        // Unknown is a shim that didn't answer: no evidence of an end.
+        Ok(Status::Unknown) => Seen::Nothing,
         _ => Seen::Runs,
     }
 }

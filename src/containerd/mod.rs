@@ -1,4 +1,5 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
+pub mod calls;
 pub mod connection;
 pub mod containers;
 mod create;

@@ -8,6 +8,7 @@ use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
 use crate::ports::ContainerExit;
 use containerd_client::services::v1::{
     Container, DeleteTaskRequest, GetContainerRequest, GetRequest, KillRequest, StartRequest, WaitRequest,
+    WaitResponse,
 };
 use containerd_client::types::v1::{Process, Status};
 use std::time::Duration;
@@ -37,12 +38,19 @@ impl ContainerService {
         }
     }
 
+    /// Whoever tells of the exit first is believed: containerd's answer to the wait, or the event that
+    /// the shim sent. The wait has a limit, after which the process is looked at, so an exit of which
+    /// neither told is found all the same.
     pub(super) async fn wait_for_exit(&self, id: &ContainerId) -> Option<ContainerExit> {
         loop {
             let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
-            match self.tasks().wait(self.connection.request(request)).await {
+            // Losing either half loses nothing: both are asked again.
+            let answer = tokio::select! {
+                answer = self.wait_call(request) => answer,
+                exit = self.events.exit_told(id) => return Some(self.judge(id, exit).await),
+            };
+            match answer {
                 Ok(answer) => {
-                    let answer = answer.into_inner();
                     let exit = exit_record(answer.exit_status, answer.exited_at.as_ref());
                     return Some(self.judge(id, exit).await);
                 }
@@ -65,6 +73,10 @@ impl ContainerService {
                 Err(_) => self.events.reconnected(ASK_AGAIN).await,
             }
         }
+    }
+
+    async fn wait_call(&self, request: WaitRequest) -> Result<WaitResponse, tonic::Status> {
+        self.tasks().wait(self.connection.request(request)).await.map(tonic::Response::into_inner)
     }
 
     /// There is no process: an event may have told of its end, where its shim could no longer.
@@ -157,8 +169,26 @@ impl ContainerService {
         call().await
     }
 
+    /// What still runs is killed first: it was given up, or nobody knew that it had started.
     pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
-        let guard = self.groups.deleting(id).await;
+        let mut answer = self.delete_call(id).await;
+        if answer.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition) {
+            self.kill_all(id).await?;
+            let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
+            // An end that is not told shows in the next answer.
+            let _ = self.wait_call(request).await;
+            answer = self.delete_call(id).await;
+        }
+        self.groups.sweep();
+        match answer {
+            Ok(()) => Ok(()),
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
+        }
+    }
+
+    async fn delete_call(&self, id: &ContainerId) -> Result<(), tonic::Status> {
+        let deletion = self.groups.deleting(id).await;
         let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
         let answer = self
             .through_a_dead_shim(|| {
@@ -166,13 +196,10 @@ impl ContainerService {
                 async move { tasks.delete(request).await.map(|_| ()) }
             })
             .await;
-        drop(guard);
-        self.groups.sweep();
-        match answer {
-            Ok(()) => Ok(()),
-            Err(status) if status.code() == Code::NotFound => Ok(()),
-            Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
+        if answer.as_ref().err().is_none_or(|status| status.code() == Code::NotFound) {
+            deletion.done();
         }
+        answer
     }
 }
 

@@ -74,6 +74,8 @@ pub enum Observed {
     Running,
     /// A process that has ended.
     Exited(ContainerExit),
+    /// Something that does not answer: evidence of nothing.
+    Unknown,
 }
 
 /// How a process ended, as the runtime saw it.

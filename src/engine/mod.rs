@@ -17,8 +17,10 @@ mod execute;
 mod launch_times;
 mod persist;
 mod recover;
+mod slots;
+mod writer;
 
-pub use execute::Limits;
+pub use slots::Limits;
 
 use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
 use crate::model::{ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};

@@ -7,6 +7,7 @@
 //! by itself shortly after, and would be seen again by reconciling.
 
 use crate::core::{Action, State};
+use crate::engine::writer::Writer;
 use crate::model::{TaskId, TaskStatus};
 use crate::ports::{Store, StoreChange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ pub(super) fn relies_on_store(action: &Action) -> bool {
 
 /// Changes on their way to the store.
 pub(super) struct Journal {
-    store: Arc<dyn Store>,
+    writer: Writer,
     sources: BTreeMap<TaskId, Arc<str>>,
     dirty: BTreeSet<TaskId>,
     gone: BTreeSet<TaskId>,
@@ -38,7 +39,7 @@ pub(super) struct Journal {
 impl Journal {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
-            store,
+            writer: Writer::new(store),
             sources: BTreeMap::new(),
             dirty: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -71,15 +72,8 @@ impl Journal {
         if changes.is_empty() {
             return true;
         }
-        let store = self.store.clone();
-        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
-        let error = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(panic.to_string()),
-        };
-        match error {
-            None => {
+        match self.writer.commit(changes).await {
+            Ok(()) => {
                 if std::mem::take(&mut self.failed) {
                     tracing::info!("state is durable again");
                 }
@@ -89,7 +83,7 @@ impl Journal {
                 self.since = None;
                 true
             }
-            Some(error) => {
+            Err(error) => {
                 self.failed = true;
                 tracing::error!(
                     error,

@@ -83,9 +83,10 @@ impl Engine {
         }
         self.listing = false;
         self.recovering = false;
+        // What does not answer may run as well: its end is waited for.
         let running: Vec<ContainerKey> = containers
             .iter()
-            .filter(|(_, seen)| matches!(seen, Observed::Running))
+            .filter(|(_, seen)| matches!(seen, Observed::Running | Observed::Unknown))
             .map(|(key, _)| key.clone())
             .collect();
         self.step(Event::Reconciled { containers, as_of: listing.as_of }, effects);

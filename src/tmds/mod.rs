@@ -35,7 +35,7 @@ mod stats;
 pub use audit::{Access, AccessLog};
 pub use credentials::{CredentialsAnswer, CredentialsLookup};
 pub use healthcheck::{HealthcheckError, healthcheck};
-pub use introspection::IntrospectionHandler;
+pub use introspection::{ChecksLookup, IntrospectionHandler};
 pub use limit::RateLimit;
 pub use metadata::MetadataHandler;
 pub use reply::{Handler, RequestHead};

@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod bench;
 pub mod containerd;
+pub mod faulty;
 pub mod host;
 pub mod inspect;
 pub mod proxy;

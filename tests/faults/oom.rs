@@ -1,0 +1,1 @@
+//! Who was killed for memory, and who was not.

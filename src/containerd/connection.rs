@@ -5,6 +5,7 @@
 use crate::containerd::calls::Calls;
 use crate::model::StopReason;
 use containerd_client::services::v1::version_client::VersionClient;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
@@ -98,9 +99,15 @@ impl Connection {
 /// has the original's name for that.
 pub fn failure(name: &str, what: &str, status: &tonic::Status) -> StopReason {
     let name = if status.code() == tonic::Code::DeadlineExceeded { "DockerTimeoutError" } else { name };
-    let words = match status.code() {
-        tonic::Code::Unavailable => format!("{what}: containerd does not answer: {}", status.message()),
-        _ => format!("{what}: {}", status.message()),
+    // What containerd itself says has no cause; a connection that failed has.
+    let words = match status.source() {
+        Some(cause) => format!("containerd does not answer: {}", innermost(cause)),
+        None => status.message().to_owned(),
     };
-    StopReason::new(name, words)
+    StopReason::new(name, format!("{what}: {words}"))
+}
+
+/// What it all began with: the words around it say only that a call failed.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
 }

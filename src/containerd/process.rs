@@ -172,7 +172,7 @@ impl ContainerService {
     /// What still runs is killed first: it was given up, or nobody knew that it had started.
     pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
         let mut answer = self.delete_call(id).await;
-        if answer.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition) {
+        if answer.as_ref().is_err_and(still_runs) {
             self.kill_all(id).await?;
             let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
             // An end that is not told shows in the next answer.
@@ -201,6 +201,12 @@ impl ContainerService {
         }
         answer
     }
+}
+
+/// The shim's words for a process that can't be deleted yet.
+fn still_runs(status: &tonic::Status) -> bool {
+    let words = ["cannot delete a running process", "must be stopped before deletion"];
+    status.code() == Code::FailedPrecondition || words.iter().any(|known| status.message().contains(known))
 }
 
 /// runc's and the shim's words for a process that is no more.

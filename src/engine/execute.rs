@@ -200,7 +200,11 @@ impl Work {
     async fn release(&self, spec: &TaskSpec, name: &str) -> Result<(), StopReason> {
         let process = self.ports.containers.release(&spec.container_id(name)).await;
         let network = self.ports.networks.detach(spec, name).await;
-        process.and(network)
+        let released = process.and(network);
+        if let Err(reason) = &released {
+            tracing::warn!(container = %spec.key(name), error = %reason, "it could not be given back yet");
+        }
+        released
     }
 
     async fn remove(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {

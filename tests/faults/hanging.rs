@@ -90,15 +90,16 @@ fn an_exit_is_told_though_there_are_no_events() {
 #[test]
 fn a_task_of_many_containers_that_all_hang_leaves_room_for_others() {
     with_faults(&[], |host, faulty| async move {
-        let held = faulty.hold(Calls::of("Snapshots/Prepare").times(24));
-        let many = (0..24).map(|n| container(&format!("c{n}"), STAYS, json!({"memory": 6})));
+        const MANY: usize = 10;
+        let held = faulty.hold(Calls::of("Snapshots/Prepare").times(MANY));
+        let many = (0..MANY).map(|n| container(&format!("c{n}"), STAYS, json!({"memory": 6})));
         let hangs = host.run_task(family("many", many));
         // As many as one task may have at once.
         held.caught(4).await;
         another_lives(&host).await;
         drop(held);
         host.until_status(&hangs, "RUNNING").await;
-        for n in 0..24 {
+        for n in 0..MANY {
             let name = format!("c{n}");
             host.until("it is ready", |host| host.logs(&hangs, &name).contains("ready")).await;
         }

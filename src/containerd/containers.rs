@@ -161,7 +161,11 @@ impl ContainerService {
             let arn = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
             let (Some(arn), Some(name)) = (arn, record.labels.get(LABEL_CONTAINER_NAME)) else { continue };
             let key = ContainerKey { task: arn.id(), name: name.clone() };
-            ours.push((key, ContainerId::from_recorded(&record.id), processes.get(record.id.as_str()).copied()));
+            ours.push((
+                key,
+                ContainerId::from_recorded(&record.id),
+                processes.get(record.id.as_str()).copied(),
+            ));
         }
         let looked_at = ours.into_iter().map(|(key, id, process)| async move {
             let seen = self.look_at(&key, &id, process).await;

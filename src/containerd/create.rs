@@ -329,7 +329,7 @@ impl ContainerService {
         request: CreateTaskRequest,
     ) -> Result<(), StopReason> {
         let _guard = self.groups.creating(task).await;
-        self.events.forget(id);
+        self.events.begin(id);
         // What an earlier life of the agent had asked for is still being taken down by containerd,
         // under the same id: for a moment its directory comes and goes below the new process.
         let mut pauses = BETWEEN_TRIES.iter();

@@ -47,6 +47,8 @@ pub struct EventHub {
 struct Seen {
     oom: Remembered<()>,
     exits: Remembered<ExitRecord>,
+    /// When the process of a container was made: exits from before are of one before it.
+    begun: Remembered<Wall>,
 }
 
 /// The newest word on each of so many containers. Looked up by each who waits, at each exit.
@@ -152,17 +154,29 @@ impl EventHub {
                 // Others are processes of exec.
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
-                    self.seen().exits.keep(exit.container_id, record);
-                    self.exit_noted.send_replace(());
+                    self.note_exit(exit.container_id, record);
                 }
             }
             _ => {}
         }
     }
 
-    /// The cgroup told of a kill that no event has told.
-    pub fn note_oom(&self, id: &ContainerId) {
-        keep(&mut self.seen().oom, id.as_str().to_owned());
+    /// What was found out about a container's end, whatever an event had told.
+    pub fn note_oom(&self, id: &ContainerId, killed: bool) {
+        match killed {
+            true => self.seen().oom.keep(id.as_str().to_owned(), ()),
+            false => self.seen().oom.forget(id.as_str()),
+        }
+    }
+
+    fn note_exit(&self, container: String, exit: ExitRecord) {
+        let mut seen = self.seen();
+        if seen.begun.by_id.get(&container).is_some_and(|begun| exit.at < *begun) {
+            return;
+        }
+        seen.exits.keep(container, exit);
+        drop(seen);
+        self.exit_noted.send_replace(());
     }
 
     /// The kernel killed something of this container for memory.
@@ -195,11 +209,17 @@ impl EventHub {
         timeout(most, self.exit_told(id)).await.ok()
     }
 
-    /// Forgets a container: its id will be used again for its next process.
-    pub fn forget(&self, id: &ContainerId) {
+    /// A process of this container is about to be made: what was told of one before it is forgotten, and
+    /// what is still to come of that one is not taken for its own.
+    pub fn begin(&self, id: &ContainerId) {
         let mut seen = self.seen();
-        seen.oom.forget(id.as_str());
-        seen.exits.forget(id.as_str());
+        seen.forget(id);
+        seen.begun.keep(id.as_str().to_owned(), now());
+    }
+
+    /// Forgets a container.
+    pub fn forget(&self, id: &ContainerId) {
+        self.seen().forget(id);
     }
 
     /// Resolves when the stream came up, or after `most`: when to ask again what failed.
@@ -216,6 +236,14 @@ impl EventHub {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // Maps and queues that no panic can leave half changed.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn forget(&mut self, id: &ContainerId) {
+        self.oom.forget(id.as_str());
+        self.exits.forget(id.as_str());
+        self.begun.forget(id.as_str());
     }
 }
 
@@ -303,8 +331,16 @@ mod tests {
         hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
         assert_eq!(hub.exit(&id), Some(ExitRecord { code: Some(137), at: Wall(2_000_000_005) }));
         hub.note(&envelope("/tasks/exit", b"\xff\xff junk".to_vec()));
-        hub.forget(&id);
+        hub.begin(&id);
         assert!(!hub.oom(&id) && hub.exit(&id).is_none());
+        // Late news of the process before.
+        hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
+        assert!(hub.exit(&id).is_none());
+        let record = ExitRecord { code: Some(1), at: now() };
+        hub.note_exit("c".to_owned(), record.clone());
+        assert_eq!(hub.exit(&id), Some(record));
+        hub.forget(&id);
+        assert!(hub.exit(&id).is_none() && hub.seen().begun.order.is_empty());
         for n in 0..3000 {
             let id = n.to_string();
             hub.note(&envelope("/tasks/exit", exit(&id, &id).encode_to_vec()));

@@ -4,6 +4,7 @@
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{ContainerService, LABEL_CGROUP, LABEL_STOP_SIGNAL};
 use crate::containerd::events::{exit_record, now};
+use crate::containerd::spec::facts::CgroupVersion;
 use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
 use crate::ports::ContainerExit;
 use containerd_client::services::v1::{
@@ -85,23 +86,30 @@ impl ContainerService {
         Some(self.judge(id, exit).await)
     }
 
-    /// Adds whether memory was the reason: by the event, or by the cgroup's own counter.
+    /// Adds whether something of the container was killed for memory: its cgroup's own counter tells,
+    /// and where that is gone an event. On cgroup v1 events can't be believed before it: one that is
+    /// about the limit of the whole task comes for each of its containers, killed or not.
     pub(super) async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
         let failed = exit.code != Some(0);
-        let by_event = failed && self.events.oom(id);
         // Under systemd kills are counted for the whole task: each exit takes its own out.
-        let is_asked = self.options.systemd_cgroup || (failed && !by_event);
-        let counted = is_asked && self.counted_oom(id).await;
-        if counted && !by_event {
+        let is_asked = self.options.systemd_cgroup || failed;
+        let counted = if is_asked { self.counted_oom(id).await } else { None };
+        let oom_killed = failed
+            && match (self.host.cgroups, counted) {
+                (CgroupVersion::V1, Some(counted)) => counted,
+                (_, counted) => self.events.oom(id) || counted == Some(true),
+            };
+        if failed {
             // Whoever else looks at this exit gets the same answer.
-            self.events.note_oom(id);
+            self.events.note_oom(id, oom_killed);
         }
-        ContainerExit { exit, oom_killed: failed && (by_event || counted) }
+        ContainerExit { exit, oom_killed }
     }
 
-    async fn counted_oom(&self, id: &ContainerId) -> bool {
-        let Ok(Some(record)) = self.record(id).await else { return false };
-        record.labels.get(LABEL_CGROUP).is_some_and(|cgroup| self.kills.counted(cgroup, self.host.cgroups))
+    /// `None` where the counter is gone, or not known.
+    async fn counted_oom(&self, id: &ContainerId) -> Option<bool> {
+        let record = self.record(id).await.ok()??;
+        self.kills.counted(record.labels.get(LABEL_CGROUP)?, self.host.cgroups)
     }
 
     /// The container's record; `None` where there is none.

@@ -8,6 +8,7 @@ pub mod containerd;
 pub mod faulty;
 pub mod host;
 pub mod inspect;
+pub mod load;
 pub mod proxy;
 pub mod registry;
 pub mod sigv4;

@@ -102,6 +102,7 @@ pub fn run(overrides: &Overrides) -> u8 {
             return FAILED;
         }
     };
+    raise_descriptor_limit();
     for warning in warnings.iter().chain(&settings::unknown_levels(overrides)) {
         tracing::warn!(variable = warning.variable, "{}", warning.message);
     }
@@ -116,6 +117,17 @@ pub fn run(overrides: &Overrides) -> u8 {
     runtime.shutdown_background();
     log.flush();
     code
+}
+
+/// As many descriptors as the host allows: each mapped port takes two, and the usual soft limit of 1024
+/// is there for programs that use `select`.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let kind = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(kind).and_then(|(_, hard)| setrlimit(kind, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), Failure> {

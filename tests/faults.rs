@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/failing.rs"]
 mod failing;
 #[path = "faults/hanging.rs"]

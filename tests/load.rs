@@ -14,6 +14,10 @@ const SOME: usize = 6;
 #[test]
 fn two_hundred_tasks_start_run_stop_and_leave_nothing() {
     with_agent(|host| async move {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.agent_pid())).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let [soft, hard] = [3, 4].map(|n| files.split_whitespace().nth(n).unwrap());
+        assert_eq!(soft, hard, "a mapped port takes two descriptors");
         let (before, files) = (Baseline::of(&host), descriptors(&host));
         let load = Load::start(&host, TASKS);
         load.is_up(&host).await;

@@ -18,6 +18,7 @@ use crate::containerd::create::AccountsCache;
 use crate::containerd::events::EventHub;
 use crate::containerd::groups::ShimGroups;
 use crate::containerd::lookup::ImageLookup;
+use crate::containerd::marks::KnownMarks;
 use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
@@ -84,6 +85,7 @@ pub struct ContainerService {
     pub(super) groups: ShimGroups,
     pub(super) accounts: AccountsCache,
     pub(super) kills: OomCounters,
+    pub(super) marks: KnownMarks,
 }
 
 impl ContainerService {
@@ -98,6 +100,7 @@ impl ContainerService {
             groups: ShimGroups::default(),
             accounts: AccountsCache::default(),
             kills: OomCounters::default(),
+            marks: KnownMarks::default(),
         }
     }
 
@@ -128,6 +131,7 @@ impl ContainerService {
         };
         let snapshot = self.snapshots().remove(self.connection.request(request)).await;
         self.events.forget(id);
+        self.marks.forget(id);
         for (what, answer) in [("delete container", record.err()), ("remove snapshot", snapshot.err())] {
             if let Some(status) = answer.filter(|status| status.code() != Code::NotFound) {
                 return Err(failure("CannotRemoveContainerError", &format!("{what} {id}"), &status));

@@ -246,6 +246,7 @@ impl ContainerService {
         let container = self.container(creation, ground, accounts)?;
         let failed =
             |status: &tonic::Status| failure("CannotCreateContainerError", "record the container", status);
+        self.marks.keep(&creation.plan.id, &container.labels);
         let request = CreateContainerRequest { container: Some(container.clone()) };
         match self.containers().create(self.connection.request(request)).await {
             Ok(_) => Ok(()),

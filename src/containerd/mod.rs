@@ -14,6 +14,7 @@ pub mod init;
 mod json;
 mod linked;
 pub mod lookup;
+mod marks;
 mod oom;
 mod process;
 mod restart;

@@ -2,7 +2,7 @@
 //! are success for everything that is to bring about just that.
 
 use crate::containerd::connection::failure;
-use crate::containerd::containers::{ContainerService, LABEL_CGROUP, LABEL_STOP_SIGNAL};
+use crate::containerd::containers::ContainerService;
 use crate::containerd::events::{exit_record, now};
 use crate::containerd::spec::facts::CgroupVersion;
 use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
@@ -108,8 +108,8 @@ impl ContainerService {
 
     /// `None` where the counter is gone, or not known.
     async fn counted_oom(&self, id: &ContainerId) -> Option<bool> {
-        let record = self.record(id).await.ok()??;
-        self.kills.counted(record.labels.get(LABEL_CGROUP)?, self.host.cgroups)
+        let marks = self.marks(id).await.ok()??;
+        self.kills.counted(&marks.cgroup?, self.host.cgroups)
     }
 
     /// The container's record; `None` where there is none.
@@ -133,11 +133,10 @@ impl ContainerService {
     }
 
     pub(super) async fn send_stop_signal(&self, id: &ContainerId) -> Result<(), StopReason> {
-        let record = self.record(id).await;
-        let record = record.map_err(|s| failure("CannotStopContainerError", "look up", &s))?;
-        let Some(record) = record else { return Ok(()) };
-        let recorded = record.labels.get(LABEL_STOP_SIGNAL).and_then(|number| number.parse().ok());
-        self.send(id, recorded.unwrap_or(SIGTERM), false).await
+        let marks = self.marks(id).await;
+        let marks = marks.map_err(|s| failure("CannotStopContainerError", "look up", &s))?;
+        let Some(marks) = marks else { return Ok(()) };
+        self.send(id, marks.stop_signal.unwrap_or(SIGTERM), false).await
     }
 
     pub(super) async fn kill_all(&self, id: &ContainerId) -> Result<(), StopReason> {

@@ -18,6 +18,8 @@ mod health;
 mod looking;
 #[path = "faults/oom.rs"]
 mod oom;
+#[path = "faults/pulling.rs"]
+mod pulling;
 
 use serde_json::json;
 use std::future::Future;

@@ -15,6 +15,7 @@ use crate::model::{ImageDigest, StopReason};
 use oci_spec::image::ImageConfiguration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes that an image's configuration may have.
 pub const CONFIG_LIMIT: usize = 8 << 20;
@@ -55,7 +56,7 @@ pub struct Found {
 impl ImageStore {
     /// The images of `conn`'s namespace, unpacked by that snapshotter.
     pub fn new(conn: Connection, snapshotter: &str) -> Self {
-        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter.to_owned(), 1));
+        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter.to_owned(), 1, Duration::MAX));
         Self::with_unpacker(conn, unpacker)
     }
 

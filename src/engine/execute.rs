@@ -2,7 +2,7 @@
 //! what hangs holds up nobody else), each with its deadline, each answered exactly once.
 
 use crate::core::{Action, CreatedContainer, EffectId, Event, Outcome, State};
-use crate::engine::launch_times::{LaunchTimes, Phase, task_of};
+use crate::engine::launch_times::{LaunchTimes, Phase, subject_of};
 use crate::engine::slots::{Limits, Slots};
 use crate::engine::{Input, Ports};
 use crate::model::{ContainerAddress, ContainerId, ContainerKey, StopReason, TaskSpec, VolumeSource};
@@ -60,11 +60,17 @@ impl Executor {
         let work = Work { ports: self.ports.clone(), data_dir: self.data_dir.clone(), times };
         let class = self.slots.of(action.class());
         let inbox = self.inbox.clone();
-        let task = task_of(&action);
+        let (task, container) = subject_of(&action);
         work.times.begun(&task);
+        let queued = Instant::now();
         tokio::spawn(async move {
             let late = action.timed_out(deadline);
-            let work = class.run(&task, work.carry_out(action, known));
+            let work = class.run(&task, async {
+                if let Some(container) = container {
+                    work.times.took(&container, Phase::Wait, queued.elapsed());
+                }
+                work.carry_out(action, known).await
+            });
             let outcome = match late {
                 Some(late) => tokio::time::timeout(deadline, work).await.unwrap_or(late),
                 None => work.await,

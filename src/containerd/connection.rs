@@ -108,6 +108,9 @@ pub fn failure(name: &str, what: &str, status: &tonic::Status) -> StopReason {
 }
 
 /// What it all began with: the words around it say only that a call failed.
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }

@@ -155,7 +155,7 @@ impl ContainerService {
             }
             Err(status) => return Err(failed("list tasks")(status)),
         };
-        let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
+        let mut processes: HashMap<String, Process> = tasks.into_iter().map(|p| (p.id.clone(), p)).collect();
         let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
         let records =
             self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
@@ -180,9 +180,9 @@ impl ContainerService {
 
     /// What is seen of a container. One that the list left out is asked for by name: its shim did not
     /// answer in time, or there is none (any more).
-    async fn look_at(&self, key: &ContainerKey, id: &ContainerId, listed: Option<&Process>) -> Observed {
+    async fn look_at(&self, key: &ContainerKey, id: &ContainerId, listed: Option<Process>) -> Observed {
         let asked = match listed {
-            Some(process) => Ok(Some(process.clone())),
+            Some(process) => Ok(Some(process)),
             None => self.process(id).await,
         };
         let told = || self.events.exit(id);

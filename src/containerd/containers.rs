@@ -165,11 +165,9 @@ impl ContainerService {
             let arn = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
             let (Some(arn), Some(name)) = (arn, record.labels.get(LABEL_CONTAINER_NAME)) else { continue };
             let key = ContainerKey { task: arn.id(), name: name.clone() };
-            ours.push((
-                key,
-                ContainerId::from_recorded(&record.id),
-                processes.get(record.id.as_str()).copied(),
-            ));
+            let id = ContainerId::from_recorded(&record.id);
+            self.marks.keep(&id, &record.labels);
+            ours.push((key, id, processes.remove(&record.id)));
         }
         let looked_at = ours.into_iter().map(|(key, id, process)| async move {
             let seen = self.look_at(&key, &id, process).await;

@@ -8,7 +8,7 @@ ARGS ?= examples/hello/task.json
 DENY_VERSION := 0.20.2
 DENY := $(TARGET)/tools/bin/cargo-deny
 
-.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench bench-health soak deny-advisories fuzz-seeds fuzz-build fuzz fuzz-smoke
+.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench bench-health soak load deny-advisories fuzz-seeds fuzz-build fuzz fuzz-smoke
 
 help:
 	@echo 'make run [ARGS=task.json]  build, and run a task definition on this machine, without AWS'
@@ -114,6 +114,11 @@ bench-health: setup-test
 SOAK ?= --minutes 30 --tasks 200
 soak: setup-test
 	cargo bench --locked --bench soak -- $(SOAK)
+
+# What two hundred tasks at once cost, and what one launch does.
+load: setup-test
+	cargo bench --locked --bench load
+	cargo bench --locked --bench cost
 
 deny-advisories: deny-tool
 	@PATH="$(abspath $(TARGET))/tools/bin:$$PATH" cargo deny check advisories

@@ -321,7 +321,7 @@ fn show((resident, anonymous): (u64, u64)) -> String {
 fn phases(log: &str, launches: usize) {
     let lines: Vec<&str> =
         log.lines().filter(|line| line.contains("msg=\"task launched\"")).take(launches).collect();
-    for phase in ["payload", "pull", "network", "create", "start", "report", "total"] {
+    for phase in ["payload", "wait", "pull", "network", "create", "start", "report", "total"] {
         let key = format!("{phase}_ms=");
         let of = |line: &str| line.split_once(&key)?.1.split_whitespace().next()?.parse::<f64>().ok();
         let mut times: Vec<f64> = lines.iter().filter_map(|line| of(line)).collect();

@@ -103,6 +103,7 @@ pub fn run(overrides: &Overrides) -> u8 {
             return FAILED;
         }
     };
+    raise_descriptor_limit();
     for warning in warnings.iter().chain(&settings::unknown_levels(overrides)) {
         tracing::warn!(variable = warning.variable, "{}", warning.message);
     }
@@ -117,6 +118,17 @@ pub fn run(overrides: &Overrides) -> u8 {
     runtime.shutdown_background();
     log.flush();
     code
+}
+
+/// As many descriptors as the host allows: each mapped port takes two, and the usual soft limit of 1024
+/// is there for programs that use `select`.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let kind = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(kind).and_then(|(_, hard)| setrlimit(kind, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), Failure> {
@@ -135,7 +147,12 @@ async fn agent(config: Config, overrides: &Overrides, log: &Log) -> Result<(), F
     notifier.status("starting");
     let (mut agent, engine) = Agent::assemble(config, overrides).await?;
     agent.audit = log.audit();
-    agent.background.spawn(dump::serve(asked, agent.handle.view(), agent.roles.clone()));
+    agent.background.spawn(dump::serve(
+        asked,
+        agent.handle.view(),
+        agent.roles.clone(),
+        agent.doctor.clone(),
+    ));
     let (stop, mut stopped) = watch::channel(false);
     let engine = tokio::spawn(engine.run(async move {
         // The sender gone means the same as told.

@@ -51,7 +51,8 @@ pub trait Containers: Send + Sync {
     fn signal<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
     /// Sends SIGKILL to every process of the container.
     fn kill<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
-    /// Gives back the ended process: its shim, its mounts. Record and snapshot stay.
+    /// Gives back the ended process: its shim, its mounts. Record and snapshot stay. A process that has
+    /// not ended (it was given up, or its start was never answered) is killed first.
     fn release<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
     /// Removes record and snapshot.
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;

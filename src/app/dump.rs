@@ -5,13 +5,24 @@ use crate::control::CredentialsStore;
 use crate::model::{ContainerSpec, ContainerStatus};
 use crate::ports::{TaskView, TasksView};
 use crate::telemetry::CRITICAL;
+use crate::tmds::ChecksLookup;
+use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
 /// Dumps each time that the signal comes; ends with the process.
-pub async fn serve(mut asked: Signal, tasks: watch::Receiver<TasksView>, roles: CredentialsStore) {
+pub async fn serve(
+    mut asked: Signal,
+    tasks: watch::Receiver<TasksView>,
+    roles: CredentialsStore,
+    checks: Arc<dyn ChecksLookup>,
+) {
     while asked.recv().await.is_some() {
         let now = tasks.borrow().clone();
+        for check in checks.checks() {
+            let (status, reason) = (check.status.word(), check.reason);
+            tracing::error!(target: CRITICAL, check = check.kind, status, reason, "SIGUSR1: check of the instance");
+        }
         dump(&now, roles.len());
     }
 }

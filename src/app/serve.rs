@@ -152,7 +152,8 @@ impl Agent {
             })),
             None => metadata,
         };
-        let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version());
+        let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version())
+            .with_checks(self.doctor.clone());
         for (name, address, handler) in [
             (
                 "task metadata",

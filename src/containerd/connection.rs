@@ -1,11 +1,14 @@
 //! The one gRPC channel to containerd. It connects on first use and again by itself after
-//! containerd went away; every request carries our namespace, none ever names another.
+//! containerd went away; every request carries our namespace, none ever names another, and each
+//! ends in time (`calls`).
 
+use crate::containerd::calls::Calls;
 use crate::model::StopReason;
 use containerd_client::services::v1::version_client::VersionClient;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 /// Why no channel could be made. That containerd does not answer is no such error: calls say so.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +28,7 @@ pub enum ConnectError {
 /// A shared connection to containerd in one namespace. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    channel: Channel,
+    calls: Calls,
     namespace: MetadataValue<Ascii>,
     namespace_name: String,
 }
@@ -49,15 +52,15 @@ impl Connection {
         }
         let endpoint = Endpoint::try_from(format!("unix://{path}")).map_err(|_| wrong_address())?;
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            calls: Calls::new(endpoint.connect_lazy()),
             namespace: namespace.parse().map_err(|_| wrong_namespace())?,
             namespace_name: namespace.to_owned(),
         })
     }
 
     /// The channel, for a service client.
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub fn channel(&self) -> Calls {
+        self.calls.clone()
     }
 
     /// The namespace that every request names.
@@ -92,11 +95,22 @@ impl Connection {
     }
 }
 
-/// A failed call as a reason: what was tried, and containerd's own words.
+/// A failed call as a reason: what was tried, and containerd's own words. A call that took too long
+/// has the original's name for that.
 pub fn failure(name: &str, what: &str, status: &tonic::Status) -> StopReason {
-    let words = match status.code() {
-        tonic::Code::Unavailable => format!("{what}: containerd does not answer: {}", status.message()),
-        _ => format!("{what}: {}", status.message()),
+    let name = if status.code() == tonic::Code::DeadlineExceeded { "DockerTimeoutError" } else { name };
+    // What containerd itself says has no cause; a connection that failed has.
+    let words = match status.source() {
+        Some(cause) => format!("containerd does not answer: {}", innermost(cause)),
+        None => status.message().to_owned(),
     };
-    StopReason::new(name, words)
+    StopReason::new(name, format!("{what}: {words}"))
+}
+
+/// What it all began with: the words around it say only that a call failed.
+fn innermost<'a>(mut error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }

@@ -12,12 +12,14 @@
 //! container that it was not told to stop, and nothing touches another namespace.
 
 use crate::containerd::Connection;
+use crate::containerd::calls::Calls;
 use crate::containerd::connection::failure;
 use crate::containerd::create::AccountsCache;
 use crate::containerd::events::{EventHub, wall};
 use crate::containerd::groups::ShimGroups;
 use crate::containerd::keepsake;
 use crate::containerd::lookup::ImageLookup;
+use crate::containerd::marks::KnownMarks;
 use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
@@ -31,12 +33,13 @@ use containerd_client::services::v1::{
     Container, DeleteContainerRequest, ListContainersRequest, ListTasksRequest,
 };
 use containerd_client::types::v1::{Process, Status};
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tonic::Code;
-use tonic::transport::Channel;
 
 /// Label: ARN of the task. With the name, what makes a container ours.
 pub const LABEL_TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
@@ -56,6 +59,9 @@ pub const LABEL_OUTPUT: &str = "com.ecsd.output";
 
 /// The largest answer that is taken: a list of many containers carries all their specs.
 const LARGEST_ANSWER: usize = 64 << 20;
+
+/// Containers that are asked for by name at once, where the list did not tell of them.
+const ASKED_AT_ONCE: usize = 32;
 
 /// How containers are made on this host.
 #[derive(Debug, Clone)]
@@ -91,6 +97,7 @@ pub struct ContainerService {
     pub(super) groups: ShimGroups,
     pub(super) accounts: AccountsCache,
     pub(super) kills: OomCounters,
+    pub(super) marks: KnownMarks,
 }
 
 impl ContainerService {
@@ -111,6 +118,7 @@ impl ContainerService {
             groups: ShimGroups::default(),
             accounts: AccountsCache::default(),
             kills: OomCounters::default(),
+            marks: KnownMarks::default(),
         }
     }
 
@@ -120,15 +128,15 @@ impl ContainerService {
         self.events.follow(&self.connection).await;
     }
 
-    pub(super) fn tasks(&self) -> TasksClient<Channel> {
+    pub(super) fn tasks(&self) -> TasksClient<Calls> {
         TasksClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(super) fn containers(&self) -> ContainersClient<Channel> {
+    pub(super) fn containers(&self) -> ContainersClient<Calls> {
         ContainersClient::new(self.connection.channel()).max_decoding_message_size(LARGEST_ANSWER)
     }
 
-    pub(super) fn snapshots(&self) -> SnapshotsClient<Channel> {
+    pub(super) fn snapshots(&self) -> SnapshotsClient<Calls> {
         SnapshotsClient::new(self.connection.channel())
     }
 
@@ -141,6 +149,7 @@ impl ContainerService {
         };
         let snapshot = self.snapshots().remove(self.connection.request(request)).await;
         self.events.forget(id);
+        self.marks.forget(id);
         for (what, answer) in [("delete container", record.err()), ("remove snapshot", snapshot.err())] {
             if let Some(status) = answer.filter(|status| status.code() != Code::NotFound) {
                 return Err(failure("CannotRemoveContainerError", &format!("{what} {id}"), &status));
@@ -176,33 +185,56 @@ impl ContainerService {
         let failed = |status| failure("CannotListContainersError", "list tasks", &status);
         // Processes first: one that is created in between is then seen as a record, not missed.
         let tasks = self.tasks().list(self.connection.request(ListTasksRequest::default())).await;
-        let tasks = tasks.map_err(failed)?.into_inner().tasks;
-        let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
-        let mut found = BTreeMap::new();
-        for record in self.records().await? {
-            let Some((arn, key)) = named(&record) else { continue };
-            let process = processes.get(record.id.as_str());
-            if process.is_some() {
-                self.groups.settle(&arn.id(), &ContainerId::from_recorded(&record.id));
+        let tasks = match tasks {
+            Ok(answer) => answer.into_inner().tasks,
+            // containerd asks one shim after the other: those that hang hold up the list, not us.
+            Err(status) if status.code() == Code::DeadlineExceeded => {
+                tracing::warn!("{}; each container is asked for by name", status.message());
+                Vec::new()
             }
+            Err(status) => return Err(failed(status)),
+        };
+        let mut processes: HashMap<String, Process> = tasks.into_iter().map(|p| (p.id.clone(), p)).collect();
+        let mut ours = Vec::new();
+        for record in self.records().await? {
+            let Some((_, key)) = named(&record) else { continue };
             let id = ContainerId::from_recorded(&record.id);
-            let seen = match process {
-                Some(process) => observed(process),
-                // A list leaves out whose shim did not answer in time, so it is asked for by name. And
-                // its shim may be gone, but not what an event told of its end.
-                None => match self.process(&id).await {
-                    Ok(Some(process)) => observed(&process),
-                    _ => self.events.exit(&id).map_or(Seen::Made, Seen::Ended),
-                },
-            };
-            let seen = match seen {
-                Seen::Made => Observed::Created,
-                Seen::Runs => Observed::Running,
-                Seen::Ended(exit) => Observed::Exited(self.judge(&id, exit).await),
-            };
-            found.insert(key, seen);
+            self.marks.keep(&id, &record.labels);
+            ours.push((key, id, processes.remove(&record.id)));
         }
-        Ok(found)
+        let looked_at = ours.into_iter().map(|(key, id, process)| async move {
+            let seen = self.look_at(&key, &id, process).await;
+            (key, seen)
+        });
+        Ok(stream::iter(looked_at).buffer_unordered(ASKED_AT_ONCE).collect().await)
+    }
+
+    /// What is seen of a container. One that the list left out is asked for by name: its shim did not
+    /// answer in time, or there is none (any more).
+    async fn look_at(&self, key: &ContainerKey, id: &ContainerId, listed: Option<Process>) -> Observed {
+        let asked = match listed {
+            Some(process) => Ok(Some(process)),
+            None => self.process(id).await,
+        };
+        let told = || self.events.exit(id);
+        let seen = match asked {
+            Ok(Some(process)) => {
+                self.groups.settle(&key.task, id);
+                observed(&process)
+            }
+            // The shim may be gone, but not what an event told of its end.
+            Ok(None) => told().map_or(Seen::Made, Seen::Ended),
+            Err(status) => {
+                tracing::warn!(container = %key, error = status.message(), "nothing is known of its process");
+                told().map_or(Seen::Nothing, Seen::Ended)
+            }
+        };
+        match seen {
+            Seen::Made => Observed::Created,
+            Seen::Runs => Observed::Running,
+            Seen::Ended(exit) => Observed::Exited(self.judge(id, exit).await),
+            Seen::Nothing => Observed::Unknown,
+        }
     }
 }
 
@@ -218,6 +250,8 @@ enum Seen {
     Made,
     Runs,
     Ended(ExitRecord),
+    /// Its shim does not answer.
+    Nothing,
 }
 
 /// What a process of containerd's list is to the engine.
@@ -227,7 +261,7 @@ fn observed(process: &Process) -> Seen {
         Ok(Status::Stopped) => {
             Seen::Ended(super::events::exit_record(process.exit_status, process.exited_at.as_ref()))
         }
-        // Unknown is a shim that didn't answer: no evidence of an end.
+        Ok(Status::Unknown) => Seen::Nothing,
         _ => Seen::Runs,
     }
 }

@@ -289,6 +289,7 @@ impl ContainerService {
         let container = self.container(creation, ground, accounts)?;
         let failed =
             |status: &tonic::Status| failure("CannotCreateContainerError", "record the container", status);
+        self.marks.keep(&creation.plan.id, &container.labels);
         let request = CreateContainerRequest { container: Some(container.clone()) };
         match self.containers().create(self.connection.request(request)).await {
             Ok(_) => Ok(()),
@@ -376,7 +377,7 @@ impl ContainerService {
         request: CreateTaskRequest,
     ) -> Result<(), StopReason> {
         let _guard = self.groups.creating(task).await;
-        self.events.forget(id);
+        self.events.begin(id);
         // What an earlier life of the agent had asked for is still being taken down by containerd,
         // under the same id: for a moment its directory comes and goes below the new process.
         let mut pauses = BETWEEN_TRIES.iter();

@@ -13,11 +13,11 @@ use containerd_client::services::v1::{PublishRequest, SubscribeRequest};
 use containerd_client::types::Envelope;
 use prost::Message;
 use prost_types::Any;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 const PING_TOPIC: &str = "/ecsd/ping";
 /// Until the stream has come up.
@@ -45,8 +45,18 @@ pub struct EventHub {
 
 #[derive(Debug, Default)]
 struct Seen {
-    oom: VecDeque<String>,
-    exits: VecDeque<(String, ExitRecord)>,
+    oom: Remembered<()>,
+    exits: Remembered<ExitRecord>,
+    /// When the process of a container was made: exits from before are of one before it.
+    begun: Remembered<Wall>,
+}
+
+/// The newest word on each of so many containers. Looked up by each who waits, at each exit.
+#[derive(Debug)]
+struct Remembered<T> {
+    by_id: HashMap<String, T>,
+    /// Oldest first.
+    order: VecDeque<String>,
 }
 
 /// Why a stream ended.
@@ -104,38 +114,29 @@ impl EventHub {
             let answer = client.subscribe(connection.request(SubscribeRequest { filters })).await;
             answer.map(tonic::Response::into_inner).map_err(|status| StreamEnd::from(Box::new(status)))
         };
-        let pings = async {
-            let mut ticks = interval(FIRST_PINGS);
-            loop {
-                ticks.tick().await;
-                // A failure shows in the subscription itself.
-                let _ = ping(connection).await;
-            }
-        };
         // Dropping either half loses nothing: a ping is only a ping.
         let opened = async {
-            tokio::select! { stream = subscribed => stream, () = pings => Err(StreamEnd::NoAnswer) }
+            tokio::select! {
+                stream = subscribed => stream,
+                () = pings(connection, FIRST_PINGS) => Err(StreamEnd::NoAnswer),
+            }
         };
         let mut stream = timeout(CALL, opened).await.map_err(|_| StreamEnd::NoAnswer)??;
         self.established.send_modify(|times| *times = times.wrapping_add(1));
         // Whatever happened before this moment, it was not told here.
         self.relist.notify_one();
-        let mut ticks = interval(PINGS);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = Instant::now();
+        let pings = pings(connection, PINGS);
+        tokio::pin!(pings);
         loop {
-            // Cancel-safe: `message` keeps what it has read inside the stream, a tick is kept by the interval.
-            tokio::select! {
-                message = stream.message() => match message.map_err(Box::new)? {
-                    Some(envelope) => { last = Instant::now(); self.note(&envelope); }
-                    None => return Err(StreamEnd::Closed),
-                },
-                _ = ticks.tick() => {
-                    if last.elapsed() > SILENCE {
-                        return Err(StreamEnd::Silent);
-                    }
-                    let _ = ping(connection).await;
-                }
+            // Cancel-safe, though a ping that hangs never ends it: `message` keeps what it has read
+            // inside the stream.
+            let message = tokio::select! {
+                message = timeout(SILENCE, stream.message()) => message.map_err(|_| StreamEnd::Silent)?,
+                () = &mut pings => return Err(StreamEnd::Silent),
+            };
+            match message.map_err(Box::new)? {
+                Some(envelope) => self.note(&envelope),
+                None => return Err(StreamEnd::Closed),
             }
         }
     }
@@ -145,7 +146,7 @@ impl EventHub {
         match envelope.topic.as_str() {
             "/tasks/oom" => {
                 if let Ok(oom) = TaskOom::decode(event.value.as_slice()) {
-                    keep(&mut self.seen().oom, oom.container_id);
+                    self.seen().oom.keep(oom.container_id, ());
                 }
             }
             "/tasks/exit" => {
@@ -153,50 +154,72 @@ impl EventHub {
                 // Others are processes of exec.
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
-                    keep(&mut self.seen().exits, (exit.container_id, record));
-                    self.exit_noted.send_replace(());
+                    self.note_exit(exit.container_id, record);
                 }
             }
             _ => {}
         }
     }
 
-    /// The cgroup told of a kill that no event has told.
-    pub fn note_oom(&self, id: &ContainerId) {
-        keep(&mut self.seen().oom, id.as_str().to_owned());
+    /// What was found out about a container's end, whatever an event had told.
+    pub fn note_oom(&self, id: &ContainerId, killed: bool) {
+        match killed {
+            true => self.seen().oom.keep(id.as_str().to_owned(), ()),
+            false => self.seen().oom.forget(id.as_str()),
+        }
+    }
+
+    fn note_exit(&self, container: String, exit: ExitRecord) {
+        let mut seen = self.seen();
+        if seen.begun.by_id.get(&container).is_some_and(|begun| exit.at < *begun) {
+            return;
+        }
+        seen.exits.keep(container, exit);
+        drop(seen);
+        self.exit_noted.send_replace(());
     }
 
     /// The kernel killed something of this container for memory.
     pub fn oom(&self, id: &ContainerId) -> bool {
-        self.seen().oom.iter().any(|seen| seen == id.as_str())
+        self.seen().oom.by_id.contains_key(id.as_str())
     }
 
     /// The exit that the stream told of this container.
     pub fn exit(&self, id: &ContainerId) -> Option<ExitRecord> {
-        let seen = self.seen();
-        seen.exits.iter().rev().find(|(of, _)| of == id.as_str()).map(|(_, exit)| exit.clone())
+        self.seen().exits.by_id.get(id.as_str()).cloned()
     }
 
-    /// The exit of this container, once the stream tells of it; `None` where it hasn't after `most`.
-    pub async fn exit_within(&self, id: &ContainerId, most: Duration) -> Option<ExitRecord> {
+    /// The exit of this container, once the stream tells of it.
+    pub async fn exit_told(&self, id: &ContainerId) -> ExitRecord {
         // Subscribed before looking: nothing noted in between is missed.
         let mut noted = self.exit_noted.subscribe();
-        let told = async {
-            loop {
-                if let Some(exit) = self.exit(id) {
-                    return Some(exit);
-                }
-                noted.changed().await.ok()?;
+        loop {
+            if let Some(exit) = self.exit(id) {
+                return exit;
             }
-        };
-        timeout(most, told).await.ok().flatten()
+            if noted.changed().await.is_err() {
+                // Nobody is left to tell.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
-    /// Forgets a container: its id will be used again for its next process.
-    pub fn forget(&self, id: &ContainerId) {
+    /// The same; `None` where nothing was told after `most`.
+    pub async fn exit_within(&self, id: &ContainerId, most: Duration) -> Option<ExitRecord> {
+        timeout(most, self.exit_told(id)).await.ok()
+    }
+
+    /// A process of this container is about to be made: what was told of one before it is forgotten, and
+    /// what is still to come of that one is not taken for its own.
+    pub fn begin(&self, id: &ContainerId) {
         let mut seen = self.seen();
-        seen.oom.retain(|of| of != id.as_str());
-        seen.exits.retain(|(of, _)| of != id.as_str());
+        seen.forget(id);
+        seen.begun.keep(id.as_str().to_owned(), now());
+    }
+
+    /// Forgets a container.
+    pub fn forget(&self, id: &ContainerId) {
+        self.seen().forget(id);
     }
 
     /// Resolves when the stream came up, or after `most`: when to ask again what failed.
@@ -211,23 +234,54 @@ impl EventHub {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        // Two queues that no panic can leave half changed.
+        // Maps and queues that no panic can leave half changed.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn keep<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() >= REMEMBERED {
-        queue.pop_front();
+impl Seen {
+    fn forget(&mut self, id: &ContainerId) {
+        self.oom.forget(id.as_str());
+        self.exits.forget(id.as_str());
+        self.begun.forget(id.as_str());
     }
-    queue.push_back(item);
 }
 
-async fn ping(connection: &Connection) -> Result<(), tonic::Status> {
-    let event = Some(Any { type_url: "ecsd.Ping".to_owned(), value: Vec::new() });
-    let request = connection.request(PublishRequest { topic: PING_TOPIC.to_owned(), event });
-    let published = timeout(CALL, EventsClient::new(connection.channel()).publish(request)).await;
-    published.map_err(|_| tonic::Status::deadline_exceeded("ping"))?.map(|_| ())
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self { by_id: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<T> Remembered<T> {
+    fn keep(&mut self, id: String, what: T) {
+        self.forget(&id);
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+        self.order.push_back(id.clone());
+        self.by_id.insert(id, what);
+    }
+
+    fn forget(&mut self, id: &str) {
+        if self.by_id.remove(id).is_some() {
+            self.order.retain(|of| of != id);
+        }
+    }
+}
+
+/// Publishes a ping of our own every now and then, for ever. One that fails shows in the stream itself.
+async fn pings(connection: &Connection, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let event = Some(Any { type_url: "ecsd.Ping".to_owned(), value: Vec::new() });
+        let request = connection.request(PublishRequest { topic: PING_TOPIC.to_owned(), event });
+        let _ = EventsClient::new(connection.channel()).publish(request).await;
+    }
 }
 
 /// containerd's status and time of an exit.
@@ -277,12 +331,20 @@ mod tests {
         hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
         assert_eq!(hub.exit(&id), Some(ExitRecord { code: Some(137), at: Wall(2_000_000_005) }));
         hub.note(&envelope("/tasks/exit", b"\xff\xff junk".to_vec()));
-        hub.forget(&id);
+        hub.begin(&id);
         assert!(!hub.oom(&id) && hub.exit(&id).is_none());
+        // Late news of the process before.
+        hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
+        assert!(hub.exit(&id).is_none());
+        let record = ExitRecord { code: Some(1), at: now() };
+        hub.note_exit("c".to_owned(), record.clone());
+        assert_eq!(hub.exit(&id), Some(record));
+        hub.forget(&id);
+        assert!(hub.exit(&id).is_none() && hub.seen().begun.order.is_empty());
         for n in 0..3000 {
             let id = n.to_string();
             hub.note(&envelope("/tasks/exit", exit(&id, &id).encode_to_vec()));
         }
-        assert_eq!(hub.seen().exits.len(), REMEMBERED);
+        assert_eq!((hub.seen().exits.order.len(), hub.seen().exits.by_id.len()), (REMEMBERED, REMEMBERED));
     }
 }

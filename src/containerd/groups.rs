@@ -3,7 +3,8 @@
 //! The containers of a task share one shim (design, "One shim a task"). Two moments are delicate:
 //! the first creation starts the shim, and the last deletion ends it. Whatever else uses the same
 //! shim at such a moment would find it half up or half gone, so both are exclusive within the
-//! task; everything between is concurrent.
+//! task; everything between is concurrent. A shim that hangs so holds up its own task, and no other:
+//! nothing here is shared between tasks but a map that is never held across an await.
 
 use crate::model::{ContainerId, TaskId};
 use std::collections::{HashMap, HashSet};
@@ -31,6 +32,14 @@ pub struct ShimGuard {
     _alone: Option<OwnedRwLockWriteGuard<()>>,
 }
 
+/// A deletion under way. Dropped before [`Deletion::done`], the shim still holds the container.
+#[derive(Debug)]
+pub struct Deletion<'a> {
+    groups: &'a ShimGroups,
+    of: Option<(TaskId, ContainerId)>,
+    guard: ShimGuard,
+}
+
 impl ShimGroups {
     /// To be held while a process is created.
     pub async fn creating(&self, task: &TaskId) -> ShimGuard {
@@ -48,19 +57,22 @@ impl ShimGroups {
     }
 
     /// To be held while a process is deleted. The last one of its shim is deleted alone.
-    pub async fn deleting(&self, id: &ContainerId) -> ShimGuard {
+    pub async fn deleting(&self, id: &ContainerId) -> Deletion<'_> {
         let found = {
             let mut tasks = self.lock();
-            let holds = |group: &&mut Group| group.settled.contains(id);
-            tasks.values_mut().find(holds).map(|group| {
+            let holds = |(_, group): &(&TaskId, &mut Group)| group.settled.contains(id);
+            tasks.iter_mut().find(holds).map(|(task, group)| {
                 group.settled.remove(id);
-                (group.settled.is_empty(), Arc::clone(&group.gate))
+                (task.clone(), group.settled.is_empty(), Arc::clone(&group.gate))
             })
         };
-        match found {
-            Some((last, gate)) => enter(last, gate).await,
-            None => ShimGuard::default(),
+        let mut deletion = Deletion { groups: self, of: None, guard: ShimGuard::default() };
+        if let Some((task, last, gate)) = found {
+            // Known before anything is waited for: whoever leaves while waiting has deleted nothing.
+            deletion.of = Some((task, id.clone()));
+            deletion.guard = enter(last, gate).await;
         }
+        deletion
     }
 
     /// Forgets tasks that nobody uses; said after a deletion, its guard dropped.
@@ -71,6 +83,21 @@ impl ShimGroups {
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Group>> {
         // Nothing below can panic while it is held; were it so, the sets are still whole.
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deletion<'_> {
+    /// The shim does not hold the container any more.
+    pub fn done(mut self) {
+        self.of = None;
+    }
+}
+
+impl Drop for Deletion<'_> {
+    fn drop(&mut self) {
+        if let Some((task, id)) = self.of.take() {
+            self.groups.settle(&task, &id);
+        }
     }
 }
 
@@ -106,7 +133,7 @@ mod tests {
         assert!(futures_util::poll!(&mut last).is_pending());
         groups.settle(&task, &b);
         drop(second);
-        assert!(last.await._alone.is_some());
+        assert!(last.await.guard._alone.is_some());
     }
 
     #[tokio::test]
@@ -115,9 +142,31 @@ mod tests {
         let (task, a, _) = ids();
         drop(groups.creating(&task).await);
         groups.settle(&task, &a);
-        assert!(groups.deleting(&a).await._alone.is_some());
+        let last = groups.deleting(&a).await;
+        assert!(last.guard._alone.is_some());
+        last.done();
         groups.sweep();
         assert!(groups.lock().is_empty());
-        assert!(groups.deleting(&a).await._alone.is_none());
+        assert!(groups.deleting(&a).await.guard._alone.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_failed_or_was_left_has_deleted_nothing() {
+        let groups = ShimGroups::default();
+        let (task, a, b) = ids();
+        let held = groups.creating(&task).await;
+        groups.settle(&task, &a);
+        let mut left = Box::pin(groups.deleting(&a));
+        assert!(futures_util::poll!(&mut left).is_pending());
+        drop(left);
+        drop(held);
+        drop(groups.deleting(&a).await);
+        // So the next creation finds a shim that is up.
+        assert!(groups.creating(&task).await._shared.is_some());
+        groups.settle(&task, &b);
+        let first = groups.deleting(&a).await;
+        assert!(first.guard._shared.is_some(), "not the last one");
+        first.done();
+        assert!(groups.deleting(&b).await.guard._alone.is_some());
     }
 }

@@ -1,4 +1,5 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
+pub mod calls;
 pub mod connection;
 pub mod containers;
 mod copyup;
@@ -17,6 +18,7 @@ mod json;
 mod keepsake;
 mod linked;
 pub mod lookup;
+mod marks;
 mod oom;
 mod process;
 mod relabel;

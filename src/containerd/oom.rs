@@ -22,10 +22,10 @@ pub struct OomCounters {
 
 impl OomCounters {
     /// Whether a container that just ended had a kill; `cgroup` is as the OCI spec names it (`/a/b`, or
-    /// systemd's `slice:prefix:name`). A cgroup that is gone with its parent shows none. Blocking, but
+    /// systemd's `slice:prefix:name`). `None` where the cgroup is gone with its parent. Blocking, but
     /// only for kernel memory.
-    pub fn counted(&self, cgroup: &str, version: CgroupVersion) -> bool {
-        let Some(path) = file_system_path(cgroup) else { return false };
+    pub fn counted(&self, cgroup: &str, version: CgroupVersion) -> Option<bool> {
+        let path = file_system_path(cgroup)?;
         let (mount, file) = match version {
             CgroupVersion::V1 => ("/sys/fs/cgroup/memory", "memory.oom_control"),
             CgroupVersion::V2 => ("/sys/fs/cgroup", EVENTS),
@@ -33,16 +33,16 @@ impl OomCounters {
         let directory = Path::new(mount).join(path);
         match is_scope(cgroup) {
             true => self.of_scope(&directory),
-            false => kills_of(&directory.join(file)) > Some(0),
+            false => kills_of(&directory.join(file)).map(|kills| kills > 0),
         }
     }
 
-    fn of_scope(&self, scope: &Path) -> bool {
-        let Some(slice) = scope.parent() else { return false };
+    fn of_scope(&self, scope: &Path) -> Option<bool> {
+        let slice = scope.parent()?;
         // Held while the files are read: two containers that end at once get each its own.
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|slice, _| slice.is_dir());
-        let Some(all) = kills_of(&slice.join(EVENTS)) else { return false };
+        let all = kills_of(&slice.join(EVENTS))?;
         // Its last words, where systemd was not yet here.
         let own = kills_of(&scope.join(EVENTS));
         let entries = std::fs::read_dir(slice).into_iter().flatten().flatten();
@@ -53,7 +53,7 @@ impl OomCounters {
         if found > 0 {
             told.insert(slice.to_owned(), before.saturating_add(found));
         }
-        found > 0
+        Some(found > 0)
     }
 }
 
@@ -122,20 +122,20 @@ mod tests {
         };
         let counters = OomCounters::default();
         write(&slice, 0);
-        assert!(!counters.of_scope(&scope("quiet")));
+        assert_eq!(counters.of_scope(&scope("quiet")), Some(false));
         // Of two kills one is a living container's, the other that of one whose scope is gone.
         write(&slice, 2);
         write(&scope("lives"), 1);
-        assert!(counters.of_scope(&scope("gone")));
-        assert!(!counters.of_scope(&scope("ended-by-its-stop")));
+        assert_eq!(counters.of_scope(&scope("gone")), Some(true));
+        assert_eq!(counters.of_scope(&scope("ended-by-its-stop")), Some(false));
         // The living one ends, with its scope still there and then without it.
-        assert!(counters.of_scope(&scope("lives")));
+        assert_eq!(counters.of_scope(&scope("lives")), Some(true));
         std::fs::remove_dir_all(scope("lives")).unwrap();
-        assert!(!counters.of_scope(&scope("ended-by-its-stop")));
+        assert_eq!(counters.of_scope(&scope("ended-by-its-stop")), Some(false));
         write(&slice, 3);
-        assert!(counters.of_scope(&scope("another")));
+        assert_eq!(counters.of_scope(&scope("another")), Some(true));
         std::fs::remove_dir_all(&slice).unwrap();
-        assert!(!counters.of_scope(&scope("another")));
+        assert_eq!(counters.of_scope(&scope("another")), None);
         assert!(counters.told.lock().unwrap().is_empty(), "what is gone is forgotten");
     }
 }

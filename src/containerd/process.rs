@@ -2,12 +2,14 @@
 //! are success for everything that is to bring about just that.
 
 use crate::containerd::connection::failure;
-use crate::containerd::containers::{ContainerService, LABEL_CGROUP, LABEL_STOP_SIGNAL};
+use crate::containerd::containers::ContainerService;
 use crate::containerd::events::{exit_record, now};
+use crate::containerd::spec::facts::CgroupVersion;
 use crate::model::{ContainerId, ExitRecord, StopReason, Wall};
 use crate::ports::ContainerExit;
 use containerd_client::services::v1::{
     Container, DeleteTaskRequest, GetContainerRequest, GetRequest, KillRequest, StartRequest, WaitRequest,
+    WaitResponse,
 };
 use containerd_client::types::v1::{Process, Status};
 use std::time::Duration;
@@ -37,12 +39,19 @@ impl ContainerService {
         }
     }
 
+    /// Whoever tells of the exit first is believed: containerd's answer to the wait, or the event that
+    /// the shim sent. The wait has a limit, after which the process is looked at, so an exit of which
+    /// neither told is found all the same.
     pub(super) async fn wait_for_exit(&self, id: &ContainerId) -> Option<ContainerExit> {
         loop {
             let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
-            match self.tasks().wait(self.connection.request(request)).await {
+            // Losing either half loses nothing: both are asked again.
+            let answer = tokio::select! {
+                answer = self.wait_call(request) => answer,
+                exit = self.events.exit_told(id) => return Some(self.judge(id, exit).await),
+            };
+            match answer {
                 Ok(answer) => {
-                    let answer = answer.into_inner();
                     let exit = exit_record(answer.exit_status, answer.exited_at.as_ref());
                     return Some(self.judge(id, exit).await);
                 }
@@ -67,29 +76,40 @@ impl ContainerService {
         }
     }
 
+    async fn wait_call(&self, request: WaitRequest) -> Result<WaitResponse, tonic::Status> {
+        self.tasks().wait(self.connection.request(request)).await.map(tonic::Response::into_inner)
+    }
+
     /// There is no process: an event may have told of its end, where its shim could no longer.
     async fn last_word(&self, id: &ContainerId, patience: Duration) -> Option<ContainerExit> {
         let exit = self.events.exit_within(id, patience).await?;
         Some(self.judge(id, exit).await)
     }
 
-    /// Adds whether memory was the reason: by the event, or by the cgroup's own counter.
+    /// Adds whether something of the container was killed for memory: its cgroup's own counter tells,
+    /// and where that is gone an event. On cgroup v1 events can't be believed before it: one that is
+    /// about the limit of the whole task comes for each of its containers, killed or not.
     pub(super) async fn judge(&self, id: &ContainerId, exit: ExitRecord) -> ContainerExit {
         let failed = exit.code != Some(0);
-        let by_event = failed && self.events.oom(id);
         // Under systemd kills are counted for the whole task: each exit takes its own out.
-        let is_asked = self.options.systemd_cgroup || (failed && !by_event);
-        let counted = is_asked && self.counted_oom(id).await;
-        if counted && !by_event {
+        let is_asked = self.options.systemd_cgroup || failed;
+        let counted = if is_asked { self.counted_oom(id).await } else { None };
+        let oom_killed = failed
+            && match (self.host.cgroups, counted) {
+                (CgroupVersion::V1, Some(counted)) => counted,
+                (_, counted) => self.events.oom(id) || counted == Some(true),
+            };
+        if failed {
             // Whoever else looks at this exit gets the same answer.
-            self.events.note_oom(id);
+            self.events.note_oom(id, oom_killed);
         }
-        ContainerExit { exit, oom_killed: failed && (by_event || counted) }
+        ContainerExit { exit, oom_killed }
     }
 
-    async fn counted_oom(&self, id: &ContainerId) -> bool {
-        let Ok(Some(record)) = self.record(id).await else { return false };
-        record.labels.get(LABEL_CGROUP).is_some_and(|cgroup| self.kills.counted(cgroup, self.host.cgroups))
+    /// `None` where the counter is gone, or not known.
+    async fn counted_oom(&self, id: &ContainerId) -> Option<bool> {
+        let marks = self.marks(id).await.ok()??;
+        self.kills.counted(&marks.cgroup?, self.host.cgroups)
     }
 
     /// The container's record; `None` where there is none.
@@ -113,11 +133,10 @@ impl ContainerService {
     }
 
     pub(super) async fn send_stop_signal(&self, id: &ContainerId) -> Result<(), StopReason> {
-        let record = self.record(id).await;
-        let record = record.map_err(|s| failure("CannotStopContainerError", "look up", &s))?;
-        let Some(record) = record else { return Ok(()) };
-        let recorded = record.labels.get(LABEL_STOP_SIGNAL).and_then(|number| number.parse().ok());
-        self.send(id, recorded.unwrap_or(SIGTERM), false).await
+        let marks = self.marks(id).await;
+        let marks = marks.map_err(|s| failure("CannotStopContainerError", "look up", &s))?;
+        let Some(marks) = marks else { return Ok(()) };
+        self.send(id, marks.stop_signal.unwrap_or(SIGTERM), false).await
     }
 
     pub(super) async fn kill_all(&self, id: &ContainerId) -> Result<(), StopReason> {
@@ -157,16 +176,16 @@ impl ContainerService {
         call().await
     }
 
+    /// What still runs is killed first: it was given up, or nobody knew that it had started.
     pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
-        let guard = self.groups.deleting(id).await;
-        let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
-        let answer = self
-            .through_a_dead_shim(|| {
-                let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
-                async move { tasks.delete(request).await.map(|_| ()) }
-            })
-            .await;
-        drop(guard);
+        let mut answer = self.delete_call(id).await;
+        if answer.as_ref().is_err_and(still_runs) {
+            self.kill_all(id).await?;
+            let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
+            // An end that is not told shows in the next answer.
+            let _ = self.wait_call(request).await;
+            answer = self.delete_call(id).await;
+        }
         self.groups.sweep();
         match answer {
             Ok(()) => Ok(()),
@@ -174,6 +193,27 @@ impl ContainerService {
             Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
         }
     }
+
+    async fn delete_call(&self, id: &ContainerId) -> Result<(), tonic::Status> {
+        let deletion = self.groups.deleting(id).await;
+        let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
+        let answer = self
+            .through_a_dead_shim(|| {
+                let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
+                async move { tasks.delete(request).await.map(|_| ()) }
+            })
+            .await;
+        if answer.as_ref().err().is_none_or(|status| status.code() == Code::NotFound) {
+            deletion.done();
+        }
+        answer
+    }
+}
+
+/// The shim's words for a process that can't be deleted yet.
+fn still_runs(status: &tonic::Status) -> bool {
+    let words = ["cannot delete a running process", "must be stopped before deletion"];
+    status.code() == Code::FailedPrecondition || words.iter().any(|known| status.message().contains(known))
 }
 
 /// runc's and the shim's words for a process that is no more.

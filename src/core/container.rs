@@ -149,10 +149,11 @@ impl Task {
         if container.known == ContainerStatus::Stopped {
             return;
         }
+        let stopping = self.runs.get(name).map(|run| run.stopping).unwrap_or_default();
+        let of_memory = end.oom_killed && stopping.explains_less_than_memory(end.exit.code);
         container.exit = Some(end.exit);
-        let error = end
-            .oom_killed
-            .then(|| StopReason::new("OutOfMemoryError", "Container killed due to memory usage"));
+        let error =
+            of_memory.then(|| StopReason::new("OutOfMemoryError", "Container killed due to memory usage"));
         self.container_stopped(name, error, now);
     }
 

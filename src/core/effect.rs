@@ -146,7 +146,9 @@ kinds! {
 /// however many pulls hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EffectClass {
-    /// Registry and unpacking.
+    /// Asking a registry for a digest.
+    Resolve,
+    /// Fetching and unpacking.
     Pull,
     /// Making and starting.
     Launch,
@@ -197,7 +199,8 @@ impl Action {
     /// The class that limits it.
     pub fn class(&self) -> EffectClass {
         match self {
-            Self::Resolve { .. } | Self::Pull { .. } => EffectClass::Pull,
+            Self::Resolve { .. } => EffectClass::Resolve,
+            Self::Pull { .. } => EffectClass::Pull,
             Self::PrepareTask { .. } | Self::Create { .. } | Self::Start { .. } | Self::Restart { .. } => {
                 EffectClass::Launch
             }

@@ -89,6 +89,8 @@ pub enum Observed {
         /// Why nobody knows better.
         why: StopReason,
     },
+    /// Something that does not answer: evidence of nothing.
+    Unknown,
 }
 
 /// How a process ended, as the runtime saw it.

@@ -62,6 +62,7 @@ impl Task {
                     run.running_since.get_or_insert(now.mono);
                 }
             }
+            Some(Observed::Unknown) => {}
             // Made but not started. Where that is not known yet, it is made again: that finds it.
             Some(Observed::Created) if known < ContainerStatus::Running || restarts => {}
             // It had a process and has none any more, or is not there at all.

@@ -17,6 +17,9 @@ const KILL_AGAIN: Duration = Duration::from_secs(10);
 /// SIGKILLs before a container is given up: two minutes, the original's limit for its stop call.
 const KILLS: u32 = 12;
 
+/// Exit code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+
 /// How far the stop of a container has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Stopping {
@@ -34,6 +37,17 @@ impl Stopping {
             Self::NotYet => None,
             Self::Asked { kill_at } => Some(kill_at),
             Self::Killing { again_at, .. } => Some(again_at),
+        }
+    }
+
+    /// Whether a kill for memory is still the reason of an exit with this code: one process may have been
+    /// killed long ago, and the container have gone on and ended because it was asked to. Before
+    /// our own SIGKILL nobody but the kernel kills a container.
+    pub fn explains_less_than_memory(self, code: Option<i32>) -> bool {
+        match self {
+            Self::NotYet => true,
+            Self::Asked { .. } => code == Some(KILLED),
+            Self::Killing { .. } => false,
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Carrying out effects: each in a tokio task of its own, at most so many of a class at once, each
-//! with its deadline, each answered exactly once.
+//! Carrying out effects: each in a tokio task of its own, at most so many of a class at once (`slots`:
+//! what hangs holds up nobody else), each with its deadline, each answered exactly once.
 
-use crate::core::{Action, CreatedContainer, EffectClass, EffectId, Event, Outcome, State};
+use crate::core::{Action, CreatedContainer, EffectId, Event, Outcome, State};
 use crate::crashpoint::{self, Moment};
-use crate::engine::launch_times::{LaunchTimes, Phase, task_of};
+use crate::engine::launch_times::{LaunchTimes, Phase, subject_of};
 use crate::engine::persist::Journal;
+use crate::engine::slots::{Limits, Slots};
 use crate::engine::{Input, Ports};
 use crate::model::{
     ContainerAddress, ContainerId, ContainerKey, ContainerSpec, Keepsake, StopReason, TaskId, TaskSpec,
@@ -15,77 +16,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// Before the runtime is asked about a process of whose end nobody told.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
 /// How long making a task's volumes may take (spec/task-engine.md 1.11).
 const VOLUME_LIMIT: Duration = Duration::from_secs(300);
 
-/// How many effects of a class run at once; the rest wait in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Look-ups and pulls.
-    pub pull: usize,
-    /// Creating and starting.
-    pub launch: usize,
-    /// Signals, kills, releases.
-    pub stop: usize,
-    /// Clean-ups.
-    pub cleanup: usize,
-    /// Reports: they mostly wait, for their turn or to be tried again. How many are sent at once is the
-    /// reporter's business.
-    pub report: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { pull: 32, launch: 16, stop: 64, cleanup: 4, report: 4096 }
-    }
-}
-
 /// Carries out effects and sends what came of them to the inbox.
 pub(super) struct Executor {
     ports: Ports,
     data_dir: PathBuf,
-    classes: Classes,
+    slots: Slots,
     inbox: mpsc::Sender<Input>,
     /// Containers of starts and restarts under way.
     starting: BTreeMap<EffectId, ContainerKey>,
 }
 
-#[derive(Clone)]
-struct Classes {
-    pull: Arc<Semaphore>,
-    launch: Arc<Semaphore>,
-    stop: Arc<Semaphore>,
-    cleanup: Arc<Semaphore>,
-    report: Arc<Semaphore>,
-}
-
-impl Classes {
-    fn of(&self, class: EffectClass) -> Arc<Semaphore> {
-        match class {
-            EffectClass::Pull => self.pull.clone(),
-            EffectClass::Launch => self.launch.clone(),
-            EffectClass::Stop => self.stop.clone(),
-            EffectClass::Cleanup => self.cleanup.clone(),
-            EffectClass::Report => self.report.clone(),
-        }
-    }
-}
-
 impl Executor {
     pub fn new(ports: Ports, data_dir: PathBuf, limits: Limits, inbox: mpsc::Sender<Input>) -> Self {
-        let limit = |n: usize| Arc::new(Semaphore::new(n.max(1)));
-        let classes = Classes {
-            pull: limit(limits.pull),
-            launch: limit(limits.launch),
-            stop: limit(limits.stop),
-            cleanup: limit(limits.cleanup),
-            report: limit(limits.report),
-        };
-        Self { ports, data_dir, classes, inbox, starting: BTreeMap::new() }
+        let slots = Slots::new(&limits);
+        Self { ports, data_dir, slots, inbox, starting: BTreeMap::new() }
     }
 
     pub fn ports(&self) -> &Ports {
@@ -125,20 +76,24 @@ impl Executor {
             self.starting.insert(id, container.clone());
         }
         let work = Work { ports: self.ports.clone(), data_dir: self.data_dir.clone(), times };
-        let class = self.classes.of(action.class());
+        let class = self.slots.of(action.class());
         let inbox = self.inbox.clone();
-        work.times.begun(&task_of(&action));
+        let (task, container) = subject_of(&action);
+        work.times.begun(&task);
+        let queued = Instant::now();
         tokio::spawn(async move {
-            // A semaphore that is never closed always answers.
-            let Ok(_slot) = class.acquire_owned().await else { return };
             let late = action.timed_out(deadline);
             let kind = action.kind().name();
-            crashpoint::pass(Moment::Before, kind);
-            let outcome = match late {
-                Some(late) => {
-                    tokio::time::timeout(deadline, work.carry_out(action, known)).await.unwrap_or(late)
+            let work = class.run(&task, async {
+                crashpoint::pass(Moment::Before, kind);
+                if let Some(container) = container {
+                    work.times.took(&container, Phase::Wait, queued.elapsed());
                 }
-                None => work.carry_out(action, known).await,
+                work.carry_out(action, known).await
+            });
+            let outcome = match late {
+                Some(late) => tokio::time::timeout(deadline, work).await.unwrap_or(late),
+                None => work.await,
             };
             crashpoint::pass(Moment::After, kind);
             // The loop has ended: nobody waits for the answer.
@@ -291,7 +246,11 @@ impl Work {
             Ok(()) => self.ports.volumes.detach(&id).await,
             Err(_) => Ok(()),
         };
-        process.and(network).and(volumes)
+        let released = process.and(network).and(volumes);
+        if let Err(reason) = &released {
+            tracing::warn!(container = %spec.key(name), error = %reason, "it could not be given back yet");
+        }
+        released
     }
 
     async fn remove(&self, spec: Arc<TaskSpec>) -> Result<(), StopReason> {

@@ -18,6 +18,8 @@ pub(super) enum Phase {
     Create,
     /// Starting the process.
     Start,
+    /// For a slot, before any of these.
+    Wait,
 }
 
 /// Times of tasks that are being launched; shared by the effects that take them.
@@ -29,7 +31,7 @@ struct Times {
     received: Instant,
     /// From the payload to the first effect.
     payload: Option<Duration>,
-    containers: BTreeMap<String, [Duration; 4]>,
+    containers: BTreeMap<String, [Duration; 5]>,
 }
 
 impl LaunchTimes {
@@ -57,6 +59,7 @@ impl LaunchTimes {
             Phase::Network => 1,
             Phase::Create => 2,
             Phase::Start => 3,
+            Phase::Wait => 4,
         };
         if let Some(times) = self.lock().get_mut(&container.task) {
             let phases = times.containers.entry(container.name.clone()).or_default();
@@ -82,6 +85,7 @@ impl LaunchTimes {
         tracing::info!(
             task = %task,
             payload_ms = ms(times.payload.unwrap_or_default()),
+            wait_ms = ms(longest(4)),
             pull_ms = ms(longest(0)),
             network_ms = ms(longest(1)),
             create_ms = ms(longest(2)),
@@ -98,9 +102,9 @@ impl LaunchTimes {
     }
 }
 
-/// The task that an action is about.
-pub(super) fn task_of(action: &Action) -> TaskId {
-    match action {
+/// The task that an action is about, and the container where it is about one.
+pub(super) fn subject_of(action: &Action) -> (TaskId, Option<ContainerKey>) {
+    let container = match action {
         Action::Resolve { container, .. }
         | Action::Pull { container, .. }
         | Action::Create { container, .. }
@@ -108,10 +112,11 @@ pub(super) fn task_of(action: &Action) -> TaskId {
         | Action::Restart { container, .. }
         | Action::Signal { container, .. }
         | Action::Kill { container, .. }
-        | Action::Release { container, .. } => container.task.clone(),
-        Action::PrepareTask { spec } | Action::RemoveTask { spec } => spec.id(),
-        Action::Report(change) => change.task.id(),
-    }
+        | Action::Release { container, .. } => container,
+        Action::PrepareTask { spec } | Action::RemoveTask { spec } => return (spec.id(), None),
+        Action::Report(change) => return (change.task.id(), None),
+    };
+    (container.task.clone(), Some(container.clone()))
 }
 
 fn ms(time: Duration) -> f64 {

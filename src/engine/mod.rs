@@ -19,8 +19,10 @@ mod launch_times;
 mod lost;
 mod persist;
 mod recover;
+mod slots;
+mod writer;
 
-pub use execute::Limits;
+pub use slots::Limits;
 
 use crate::core::{Action, Effect, EffectId, Event, Outcome, Rules, State};
 use crate::model::{

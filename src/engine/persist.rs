@@ -7,6 +7,7 @@
 //! by itself shortly after, and would be seen again by reconciling.
 
 use crate::core::{Action, State};
+use crate::engine::writer::Writer;
 use crate::model::{TaskId, TaskStatus};
 use crate::ports::{Store, StoreChange};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ pub(super) fn relies_on_store(action: &Action) -> bool {
 
 /// Changes on their way to the store.
 pub(super) struct Journal {
-    store: Arc<dyn Store>,
+    writer: Writer,
     /// What the containers of a task carry, until all of them are made; and what the store is to keep.
     sources: BTreeMap<TaskId, Arc<str>>,
     /// Tasks that the store does not have yet.
@@ -48,7 +49,7 @@ pub(super) struct Journal {
 impl Journal {
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
-            store,
+            writer: Writer::new(store),
             sources: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             sourceless: BTreeSet::new(),
@@ -110,15 +111,8 @@ impl Journal {
         if changes.is_empty() {
             return true;
         }
-        let store = self.store.clone();
-        let written = tokio::task::spawn_blocking(move || store.commit(&changes)).await;
-        let error = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(panic) => Some(panic.to_string()),
-        };
-        match error {
-            None => {
+        match self.writer.commit(changes).await {
+            Ok(()) => {
                 if std::mem::take(&mut self.failed) {
                     tracing::info!("state is durable again");
                 }
@@ -133,7 +127,7 @@ impl Journal {
                 self.since = None;
                 true
             }
-            Some(error) => {
+            Err(error) => {
                 self.failed = true;
                 tracing::error!(
                     error,

@@ -130,7 +130,9 @@ impl Engine {
         if let Some(boot) = self.recovery.take().and_then(|recovery| recovery.boot) {
             self.journal.booted(boot);
         }
-        let running = containers.iter().filter(|(_, seen)| matches!(seen, Observed::Running));
+        // What does not answer may run as well: its end is waited for.
+        let may_run = |seen: &Observed| matches!(seen, Observed::Running | Observed::Unknown);
+        let running = containers.iter().filter(|(_, seen)| may_run(seen));
         let running: Vec<ContainerKey> = running.map(|(key, _)| key.clone()).collect();
         self.step(Event::Reconciled { containers, as_of: listing.as_of }, effects);
         for container in running {
@@ -191,7 +193,7 @@ impl Engine {
                 }
                 // One that has stopped gave its address and ports back: they may be another's by now.
                 Observed::Created => known.known != ContainerStatus::Stopped,
-                Observed::Running => true,
+                Observed::Running | Observed::Unknown => true,
                 Observed::Exited(_) => task.may_restart(&key.name),
                 Observed::Gone { .. } => false,
             };

@@ -130,7 +130,7 @@ pub struct ContainerHealth {
 }
 
 /// One check of the instance, as of its last run (spec/control-plane.md 6.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceCheck {
     /// Its type, such as `ContainerRuntime`.
     pub kind: &'static str,
@@ -142,6 +142,8 @@ pub struct InstanceCheck {
     pub last_change: Wall,
     /// How often it has run.
     pub runs: u64,
+    /// What is wrong, where something is. Told on this host only.
+    pub reason: Option<String>,
 }
 
 /// Outcome of a check of the instance.

@@ -6,7 +6,7 @@ use super::reply::{Answer, Handler, Reply, RequestHead};
 use super::route::query_value;
 use super::shapes::{self, PortBody, VolumeBody};
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
-use crate::model::{DesiredStatus, TaskStatus, Wall};
+use crate::model::{CheckStatus, DesiredStatus, InstanceCheck, TaskStatus, Wall};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -15,10 +15,17 @@ use tokio::sync::watch;
 /// Ids up to this many characters are prefixes.
 const SHORT_ID: usize = 12;
 
+/// Checks of the instance.
+pub trait ChecksLookup: Send + Sync {
+    /// Each, as of now. Must answer at once.
+    fn checks(&self) -> Vec<InstanceCheck>;
+}
+
 /// Answers on 127.0.0.1:51678.
 pub struct IntrospectionHandler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     version: String,
+    checks: Option<Arc<dyn ChecksLookup>>,
 }
 
 #[derive(Serialize, Default)]
@@ -27,6 +34,24 @@ struct MetadataBody {
     cluster: String,
     container_instance_arn: Option<String>,
     version: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthBody {
+    healthy: bool,
+    checks: Vec<CheckBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct CheckBody {
+    r#type: &'static str,
+    status: &'static str,
+    #[serde(serialize_with = "opt_time")]
+    since: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Serialize, Default)]
@@ -71,7 +96,12 @@ struct ContainerBody {
 impl IntrospectionHandler {
     /// `version` is shown as it is: `Amazon ECS Agent - v<version> (<revision>)`.
     pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, version: String) -> Self {
-        Self { snapshots, version }
+        Self { snapshots, version, checks: None }
+    }
+
+    /// Tells of these checks, too.
+    pub fn with_checks(self, checks: Arc<dyn ChecksLookup>) -> Self {
+        Self { checks: Some(checks), ..self }
     }
 
     fn reply(&self, request: &RequestHead<'_>) -> Reply {
@@ -86,6 +116,7 @@ impl IntrospectionHandler {
                 },
             ),
             "/v1/tasks" => tasks(&snapshot, request.query),
+            "/v1/health" => health(self.checks.as_ref().map(|checks| checks.checks()).unwrap_or_default()),
             "/license" => Reply::text(StatusCode::OK, include_str!("../../LICENSE")),
             _ => Reply::text(
                 StatusCode::OK,
@@ -99,6 +130,19 @@ impl Handler for IntrospectionHandler {
     fn answer(&self, request: &RequestHead<'_>) -> Answer {
         Answer::Now(self.reply(request).into_response())
     }
+}
+
+/// Not the original's: 200 where the instance is well, 503 with the reason where it is not.
+fn health(checks: Vec<InstanceCheck>) -> Reply {
+    let healthy = checks.iter().all(|check| check.status != CheckStatus::Impaired);
+    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = |check: InstanceCheck| CheckBody {
+        r#type: check.kind,
+        status: check.status.word(),
+        since: Some(check.last_change),
+        reason: check.reason,
+    };
+    Reply::json(status, &HealthBody { healthy, checks: checks.into_iter().map(body).collect() })
 }
 
 fn tasks(snapshot: &Snapshot, query: Option<&str>) -> Reply {

@@ -39,7 +39,7 @@ pub use audit::{Access, AccessLog};
 pub use credentials::{CredentialsAnswer, CredentialsLookup};
 pub use ecs::{AskEcs, Tags};
 pub use healthcheck::{HealthcheckError, healthcheck};
-pub use introspection::IntrospectionHandler;
+pub use introspection::{ChecksLookup, IntrospectionHandler};
 pub use limit::RateLimit;
 pub use metadata::MetadataHandler;
 pub use reply::{Answer, Handler, RequestHead};

@@ -179,6 +179,7 @@ async fn metrics_health_and_status_have_the_recorded_shapes() {
         last_updated: Wall(2_250_000_000),
         last_change: Wall(1_000_000_000),
         runs: 1,
+        reason: None,
     };
     told.checks.lock().unwrap().push(check);
     let session = tokio::spawn(run(context(&backend, &told, None)));
@@ -228,6 +229,7 @@ async fn the_first_publication_is_without_the_instances_status() {
         last_updated: Wall(0),
         last_change: Wall(0),
         runs: 0,
+        reason: None,
     };
     told.checks.lock().unwrap().push(check);
     let session = tokio::spawn(run(context(&backend, &told, None)));

@@ -115,6 +115,11 @@ impl PrivateContainerd {
         shims
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// SIGKILL; containers go on.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
@@ -132,8 +137,7 @@ impl PrivateContainerd {
     }
 
     fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
     }
 
     /// Starts it again after [`Self::kill`].

@@ -5,8 +5,10 @@
 pub mod backend;
 pub mod bench;
 pub mod containerd;
+pub mod faulty;
 pub mod host;
 pub mod inspect;
+pub mod load;
 pub mod proxy;
 pub mod registry;
 pub mod sigv4;

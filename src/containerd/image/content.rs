@@ -1,6 +1,7 @@
 //! containerd's content store: look, read, write. Everything that is written is held by a lease.
 
 use crate::containerd::Connection;
+use crate::containerd::calls::Calls;
 use crate::containerd::image::error::PullError;
 use crate::model::ImageDigest;
 use containerd_client::services::v1::content_client::ContentClient;
@@ -48,7 +49,7 @@ impl Contents {
         Self { conn }
     }
 
-    fn client(&self) -> ContentClient<tonic::transport::Channel> {
+    fn client(&self) -> ContentClient<Calls> {
         ContentClient::new(self.conn.channel())
     }
 

@@ -68,6 +68,8 @@ pub struct PullTuning {
     pub layers_per_image: usize,
     /// Layers unpacked at once in all.
     pub unpacks: usize,
+    /// A layer that takes longer to unpack holds up no other any more: it may hang.
+    pub unpack_patience: Duration,
     /// How long containerd keeps the parts of a pull that nobody finished.
     pub lease_life: Duration,
 }
@@ -98,6 +100,7 @@ impl Default for PullTuning {
             parts: 8,
             layers_per_image: 3,
             unpacks: cores.min(4),
+            unpack_patience: Duration::from_secs(60),
             lease_life: Duration::from_secs(24 * 3600),
         }
     }

@@ -68,7 +68,8 @@ impl Puller {
     pub fn new(conn: Connection, options: &ImageOptions) -> Self {
         let contents = Contents::new(conn.clone());
         let tuning = options.tuning.clone();
-        let unpacker = Arc::new(Unpacker::new(conn.clone(), options.snapshotter.clone(), tuning.unpacks));
+        let (snapshotter, patience) = (options.snapshotter.clone(), tuning.unpack_patience);
+        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter, tuning.unpacks, patience));
         Self {
             store: ImageStore::with_unpacker(conn.clone(), unpacker.clone()),
             registry: Registry::new(options),

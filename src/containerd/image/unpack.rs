@@ -13,6 +13,7 @@ use containerd_client::services::v1::snapshots::{
 };
 use containerd_client::types::{Descriptor as WireDescriptor, Mount};
 use std::collections::HashMap;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
@@ -23,6 +24,8 @@ pub struct Unpacker {
     snapshotter: String,
     chains: Locks<String>,
     slots: Semaphore,
+    /// How long a layer has its slot.
+    patience: Duration,
 }
 
 /// One layer to unpack.
@@ -39,9 +42,9 @@ pub struct Layer<'a> {
 }
 
 impl Unpacker {
-    /// At most `slots` layers at once.
-    pub fn new(conn: Connection, snapshotter: String, slots: usize) -> Self {
-        Self { conn, snapshotter, chains: Locks::default(), slots: Semaphore::new(slots.max(1)) }
+    /// At most `slots` layers at once, but for those that have taken longer than `patience`.
+    pub fn new(conn: Connection, snapshotter: String, slots: usize, patience: Duration) -> Self {
+        Self { conn, snapshotter, chains: Locks::default(), slots: Semaphore::new(slots.max(1)), patience }
     }
 
     /// The snapshotter's name.
@@ -85,7 +88,19 @@ impl Unpacker {
             return Ok(());
         }
         // Never closed; a closed semaphore would only mean no limit.
-        let _slot = self.slots.acquire().await.ok();
+        let slot = self.slots.acquire().await.ok();
+        let unpacking = self.unpack_now(lease, layer);
+        tokio::pin!(unpacking);
+        match tokio::time::timeout(self.patience, &mut unpacking).await {
+            Ok(unpacked) => unpacked,
+            Err(_) => {
+                drop(slot);
+                unpacking.await
+            }
+        }
+    }
+
+    async fn unpack_now(&self, lease: &Lease, layer: Layer<'_>) -> Result<(), PullError> {
         let key = format!("ecsd-extract-{} {}", uuid::Uuid::new_v4().simple(), layer.chain);
         let what = format!("unpack layer {}", layer.layer.digest);
         let failed = |status| PullError::containerd(what.clone(), status);

@@ -16,6 +16,7 @@ use crate::model::{ImageDigest, StopReason};
 use oci_spec::image::ImageConfiguration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes that an image's configuration may have.
 pub const CONFIG_LIMIT: usize = 8 << 20;
@@ -58,7 +59,7 @@ pub struct Found {
 impl ImageStore {
     /// The images of `conn`'s namespace, unpacked by that snapshotter.
     pub fn new(conn: Connection, snapshotter: &str) -> Self {
-        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter.to_owned(), 1));
+        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter.to_owned(), 1, Duration::MAX));
         Self::with_unpacker(conn, unpacker)
     }
 
@@ -66,7 +67,8 @@ impl ImageStore {
         Self { contents: Contents::new(conn.clone()), conn, unpacker, known: Arc::default() }
     }
 
-    /// The unpacked image of that name, as a task definition writes it.
+    /// The image of that name, as a task definition writes it, to make a container of. Whether it is
+    /// unpacked is not asked: preparing the container's snapshot tells.
     ///
     /// # Errors
     /// `CannotCreateContainerError` where there is none, or containerd does not say.
@@ -75,12 +77,11 @@ impl ImageStore {
         let reason =
             |words: String| StopReason::new("CannotCreateContainerError", format!("image {shown}: {words}"));
         let reference = Reference::parse(image).map_err(|error| reason(error.to_string()))?;
-        let found = self.find(&reference.record_name()).await.map_err(|error| reason(chain(&error)))?;
-        match found {
-            Some(Found { image: Some(image), .. }) => Ok(image),
-            Some(_) => Err(reason("parts of it are missing: it must be pulled again".to_owned())),
-            None => Err(reason("no such image".to_owned())),
-        }
+        let record = record::get(&self.conn, &reference.record_name()).await;
+        let record = record.map_err(|error| reason(chain(&error)))?;
+        let record = record.ok_or_else(|| reason("no such image".to_owned()))?;
+        let image = self.described(&record.target).await.map_err(|error| reason(chain(&error)))?;
+        image.ok_or_else(|| reason("parts of it are missing: it must be pulled again".to_owned()))
     }
 
     /// The image of a record, by the record's name.
@@ -98,18 +99,22 @@ impl ImageStore {
     /// # Errors
     /// Where containerd does not say.
     pub async fn by_target(&self, target: &ImageDigest) -> Result<Option<Arc<UnpackedImage>>, PullError> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned();
-        let image = match known {
-            Some(image) => image,
-            None => match self.read(target).await {
-                Ok(Some(image)) => self.remember(image),
-                Ok(None) => return Ok(None),
-                // Documents that can't be used are as good as missing: they are fetched again.
-                Err(PullError::Document { .. } | PullError::Platform { .. }) => return Ok(None),
-                Err(error) => return Err(error),
-            },
-        };
+        let Some(image) = self.described(target).await? else { return Ok(None) };
         Ok(self.unpacker.exists(&image.chain_id).await?.then_some(image))
+    }
+
+    /// What the documents of a manifest or index say; `None` where they are missing.
+    async fn described(&self, target: &ImageDigest) -> Result<Option<Arc<UnpackedImage>>, PullError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(target).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        match self.read(target).await {
+            Ok(image) => Ok(image.map(|image| self.remember(image))),
+            // Documents that can't be used are as good as missing: they are fetched again.
+            Err(PullError::Document { .. } | PullError::Platform { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps what was learnt of an image.

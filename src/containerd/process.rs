@@ -21,6 +21,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const DEAD_SHIM_TRIES: u32 = 100;
 const DEAD_SHIM_PAUSE: Duration = Duration::from_millis(200);
 const DEAD_SHIM_EXIT: Duration = Duration::from_secs(10);
+/// From SIGKILL to the end of a process that is to be deleted.
+const KILLED_EXIT: Duration = Duration::from_secs(10);
 
 impl ContainerService {
     pub(super) async fn start_process(&self, id: &ContainerId) -> Result<Wall, StopReason> {
@@ -159,13 +161,14 @@ impl ContainerService {
 
     pub(super) async fn delete_process(&self, id: &ContainerId) -> Result<(), StopReason> {
         let guard = self.groups.deleting(id).await;
-        let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
-        let answer = self
-            .through_a_dead_shim(|| {
-                let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
-                async move { tasks.delete(request).await.map(|_| ()) }
-            })
-            .await;
+        let mut answer = self.delete_task(id).await;
+        if answer.as_ref().is_err_and(|status| status.message().contains("delete a running process")) {
+            // It runs after all: its start had failed as far as anybody knew.
+            self.kill_all(id).await?;
+            // Where no end comes, the deletion tells why.
+            let _ = tokio::time::timeout(KILLED_EXIT, self.wait_for_exit(id)).await;
+            answer = self.delete_task(id).await;
+        }
         drop(guard);
         self.groups.sweep();
         match answer {
@@ -173,6 +176,15 @@ impl ContainerService {
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(failure("CannotRemoveContainerError", "delete the process", &status)),
         }
+    }
+
+    async fn delete_task(&self, id: &ContainerId) -> Result<(), tonic::Status> {
+        let request = DeleteTaskRequest { container_id: id.as_str().to_owned() };
+        self.through_a_dead_shim(|| {
+            let (mut tasks, request) = (self.tasks(), self.connection.request(request.clone()));
+            async move { tasks.delete(request).await.map(|_| ()) }
+        })
+        .await
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How many tasks there may be at once.
 pub const TASKS: u8 = 6;
 /// Kinds of tasks.
-pub const SHAPES: u8 = 11;
+pub const SHAPES: u8 = 12;
 /// What every container of every task is made of, but those of [`OTHER_IMAGE`].
 pub const IMAGE: &str = "registry/app:1";
 pub const OTHER_IMAGE: &str = "registry/side:2";
@@ -86,7 +86,9 @@ fn make(task: u8, shape: u8) -> TaskSpec {
             restarted(container("side", false, &[], 0), 0),
             restarted(container("init", false, &[("side", Success)], 0), 3),
         ],
-        _ => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
+        10 => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
+        // More than the host has.
+        _ => vec![ContainerSpec { cpu_shares: 500, ..container("main", true, &[], 0) }],
     };
     TaskSpec {
         family: "f".into(),

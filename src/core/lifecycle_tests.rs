@@ -39,7 +39,7 @@ fn each_condition_lets_go_at_its_moment() {
     for (condition, at_once) in [(Create, true), (Start, true), (Complete, false), (Success, false)] {
         let mut driver = driver();
         let lines = driver.run(&task(vec![container("app", &[("db?", condition)]), container("db?", &[])]));
-        let expected = if at_once { [&["resolve"], &LAUNCH[..]].concat() } else { vec!["resolve"] };
+        let expected = if at_once { [&["resolve"][..], &LAUNCH[..]].concat() } else { vec!["resolve"] };
         assert_eq!(of(&lines, "app"), expected, "{condition:?}");
         if !at_once {
             assert_eq!(of(&driver.exit("db?", 0), "app"), LAUNCH, "{condition:?}");

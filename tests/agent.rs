@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "agent/admission.rs"]
+mod admission;
 #[path = "agent/bad_input.rs"]
 mod bad_input;
 #[path = "agent/clean_up.rs"]

@@ -542,3 +542,39 @@ async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
     assert_eq!(one.directory.join("logger.json").metadata().unwrap().mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_to_string(one.directory.join("seen")).unwrap(), "hello\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_of_the_same_container_goes_on_with_its_files() {
+    let bench = Bench::start();
+    let script = "echo . >>/n; busybox wc -l </n >>/out/f; test $(busybox wc -l </n) -gt 2 && busybox sleep 1000; exit 4";
+    let mut spec = task("again", &[("main", script)]);
+    let point = MountPoint { volume: "out".into(), container_path: "/out".into(), read_only: false };
+    spec.containers[0].mounts.push(point);
+    let mut plan = bench.plan(&spec, "main");
+    let out = bench.path("out-again");
+    std::fs::create_dir_all(&out).unwrap();
+    plan.volumes.insert("out".into(), out.clone());
+    launch(&bench, &plan).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(exit(&*bench.service, &plan.id).await.exit.code, Some(4));
+        bench.service.restart(&plan.id).await.unwrap();
+    }
+    let listed = async || bench.service.list().await.unwrap().get(&spec.key("main")).cloned();
+    assert_eq!(listed().await, Some(Observed::Running));
+    // Once more, as after a crash: one that runs is left alone.
+    bench.service.restart(&plan.id).await.unwrap();
+    let told = || std::fs::read_to_string(out.join("f")).unwrap_or_default();
+    timeout(LONG, async {
+        while told().lines().count() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("three lines are written");
+    assert_eq!(told(), "1\n2\n3\n");
+    assert_eq!(bench.daemon.shims().len(), 1);
+    // What is to be given back may still run: a start that seemed to fail, but did not.
+    clean_up(&bench, &plan.id).await;
+    assert_eq!(listed().await, None);
+    assert!(bench.daemon.shims().is_empty());
+}

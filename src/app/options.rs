@@ -34,6 +34,7 @@ pub(super) fn engine(config: &Config, host: HostResources) -> Options {
                 config.image_pull_behavior,
                 PullBehavior::Always | PullBehavior::Once
             ),
+            pull_upfront: config.pull_dependents_upfront,
         },
         data_dir: config.data_dir.clone(),
         limits: Limits::default(),

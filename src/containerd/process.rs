@@ -23,6 +23,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 const DEAD_SHIM_TRIES: u32 = 100;
 const DEAD_SHIM_PAUSE: Duration = Duration::from_millis(200);
 const DEAD_SHIM_EXIT: Duration = Duration::from_secs(10);
+/// From SIGKILL to the end of a process that is to be deleted.
+const KILLED_EXIT: Duration = Duration::from_secs(10);
 
 impl ContainerService {
     pub(super) async fn start_process(&self, id: &ContainerId) -> Result<Wall, StopReason> {
@@ -183,7 +185,7 @@ impl ContainerService {
             self.kill_all(id).await?;
             let request = WaitRequest { container_id: id.as_str().to_owned(), exec_id: String::new() };
             // An end that is not told shows in the next answer.
-            let _ = self.wait_call(request).await;
+            let _ = tokio::time::timeout(KILLED_EXIT, self.wait_call(request)).await;
             answer = self.delete_call(id).await;
         }
         self.groups.sweep();

@@ -4,7 +4,7 @@ use crate::core::Timeouts;
 use crate::core::event::{ContainerExit, EffectId, Outcome, PullFailure};
 use crate::core::stop::Stopping;
 use crate::core::task::Task;
-use crate::model::{ContainerStatus, DesiredStatus, Health, Mono, Now, StopReason};
+use crate::model::{ContainerStatus, DesiredStatus, Health, Mono, Now, StopReason, Wall};
 use std::time::Duration;
 
 /// What is under way for a container. Not stored: after a crash everything is asked for again, and
@@ -15,16 +15,18 @@ pub(super) struct Run {
     pub stopping: Stopping,
     /// Its process, network and ports were given back.
     pub released: bool,
-    /// The last effect that concerned it: a look at the runtime from before says nothing.
-    pub last_effect: Option<EffectId>,
+    /// The newest effect of all when one of this container's was begun or answered last: a look at the
+    /// runtime from before says nothing.
+    pub looked_at: EffectId,
     /// Its start failed, so nobody knows whether a process runs: it is released first, and has
     /// stopped, for this reason, when that is done.
     pub doubt: Option<StopReason>,
     /// Releases that failed in a row, and when the next one is due.
     pub failed_releases: u32,
     pub retry_at: Option<Mono>,
-    /// Since when it is known to run (dependents wait no longer than its start timeout).
-    pub running_since: Option<Mono>,
+    /// Since when it is known to run, and how long it had run before that: dependents wait no longer
+    /// than its start timeout.
+    pub running_since: Option<(Mono, Duration)>,
     /// Which of its restarts the newest effect is for.
     pub restart: u32,
     /// What its health checks say; after a crash they begin again.
@@ -115,11 +117,21 @@ impl Under {
 
 /// The original's words for an effect that took too long.
 fn timed_out(towards: &str, limit: Duration) -> StopReason {
-    let limit = humantime::format_duration(limit);
+    let limit = written(limit);
     StopReason::new(
         "DockerTimeoutError",
         format!("Could not transition to {towards}; timed out after waiting {limit}"),
     )
+}
+
+/// Whole seconds as the original writes them: `1h0m0s`, `3m0s`, `45s`.
+fn written(time: Duration) -> String {
+    let (hours, minutes, seconds) = (time.as_secs() / 3600, time.as_secs() / 60 % 60, time.as_secs() % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
 }
 
 impl Run {
@@ -140,6 +152,13 @@ impl Run {
 }
 
 impl Task {
+    /// A container is known to run, and started at that time.
+    pub(super) fn runs_since(&mut self, name: &str, started: Wall, now: Now) {
+        if let Some(run) = self.runs.get_mut(name) {
+            run.running_since.get_or_insert((now.mono, now.wall.since(started)));
+        }
+    }
+
     /// The process of a container has ended: so has the container, unless it is restarted.
     pub(super) fn container_exited(&mut self, name: &str, end: ContainerExit, now: Now) {
         if self.restarts_after(name, &end.exit, now) {
@@ -160,5 +179,17 @@ impl Task {
     /// The container is to be stopped: its task is, or it alone will never start.
     pub(super) fn wants_stop(&self) -> bool {
         self.progress.desired == DesiredStatus::Stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_the_original_writes_them() {
+        for (seconds, text) in [(45, "45s"), (180, "3m0s"), (7200, "2h0m0s"), (3661, "1h1m1s")] {
+            assert_eq!(written(Duration::from_secs(seconds)), text);
+        }
     }
 }

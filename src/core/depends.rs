@@ -122,7 +122,8 @@ impl Task {
         let limit = self.spec.container(&on.container)?.start_timeout.filter(|t| !t.is_zero())?;
         let run = self.runs.get(&on.container)?;
         let running = self.progress.containers.get(&on.container)?.known == ContainerStatus::Running;
-        run.running_since.filter(|_| running).map(|since| since.plus(limit))
+        let (since, before) = run.running_since.filter(|_| running)?;
+        Some(since.plus(limit.saturating_sub(before)))
     }
 
     /// Deadlines of containers that still wait for another.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Identifies one effect until its completion came back. Unique within one life of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct EffectId(pub u64);
 
 /// Everything that can happen.
@@ -42,8 +42,8 @@ pub enum Event {
     Reconciled {
         /// By runtime identity.
         containers: BTreeMap<ContainerKey, Observed>,
-        /// The newest effect that had been issued when the runtime was asked: what was begun later
-        /// may be missing here and still be there.
+        /// What [`crate::core::State::look`] gave before the runtime was asked: what was begun later may
+        /// be missing here and still be there.
         as_of: EffectId,
     },
     /// A process ended.

@@ -16,9 +16,13 @@
 //! holds leads to the same place. Every effect under way has a deadline of its own here too: a
 //! completion that never comes is an error like another.
 //!
-//! Invariants (held by tests/properties.rs):
+//! What a step costs does not grow with the number of tasks, but for looks at the whole (a reconcile, a
+//! task that leaves room while others wait): deadlines are kept sorted, and the queue is gone through
+//! only when there may be something new to find (benches/step.rs).
+//!
+//! Invariants (docs/architecture.md says which test holds each):
 //! a known status never goes back; resources in use are the sum over admitted tasks; after a step
-//! nothing that fits is waiting; STOPPED is reported only after every container that ran has an
+//! nothing that could run is waiting; STOPPED is reported only after every container that ran has an
 //! observed exit (or was given up after every escalation); a stop always escalates; a crash anywhere
 //! leads to the same last report; nothing is left after clean-up; losing or repeating events, then
 //! reconciling, converges; a stop that arrives before the start wins.
@@ -40,6 +44,12 @@ mod restart;
 mod stop;
 mod task;
 
+#[cfg(test)]
+mod lifecycle_tests;
+#[cfg(test)]
+mod testing;
+
+pub use admission::OVERTAKEN_MOST;
 pub use depends::{DependencyError, check_graph};
 pub use effect::{Action, ActionKind, Effect, EffectClass};
 pub use event::{
@@ -69,6 +79,9 @@ pub struct Rules {
     /// A pull that fails stops the task even where the container is not essential (pull behaviours
     /// `always` and `once`).
     pub pull_failure_stops_task: bool,
+    /// Images of containers that wait for others are pulled at once
+    /// (`ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`).
+    pub pull_upfront: bool,
 }
 
 /// How long an effect may take before it counts as failed (spec/task-engine.md 1.11).
@@ -98,6 +111,12 @@ pub struct State {
     tasks: BTreeMap<TaskId, Task>,
     /// Tasks that wait for resources, in order of arrival.
     queue: VecDeque<TaskId>,
+    /// Since the queue was gone through, something came or left room.
+    queue_due: bool,
+    /// How often it was gone through: what tasks wait for may be another thing since.
+    queue_rounds: u64,
+    /// When each task is due, where it waits for time.
+    deadlines: BTreeSet<(Mono, TaskId)>,
     /// Effects under way that concern one task.
     pending: BTreeMap<EffectId, Pending>,
     last_effect: EffectId,
@@ -128,6 +147,9 @@ impl State {
             rules,
             tasks: BTreeMap::new(),
             queue: VecDeque::new(),
+            queue_due: false,
+            queue_rounds: 0,
+            deadlines: BTreeSet::new(),
             pending: BTreeMap::new(),
             last_effect: EffectId(0),
             reconciled: false,
@@ -166,11 +188,12 @@ impl State {
     /// When [`Event::Tick`] is due, at the latest; `None` where nothing waits for time.
     pub fn next_deadline(&self) -> Option<Mono> {
         // Until the runtime was asked nothing is decided, so nothing is due.
-        self.tasks.values().filter(|_| self.reconciled).filter_map(Task::next_deadline).min()
+        self.deadlines.first().filter(|_| self.reconciled).map(|(at, _)| *at)
     }
 
-    /// The newest effect that was asked for; what a look at the runtime begun now can know of.
-    pub fn last_effect(&self) -> EffectId {
+    /// A look at what the runtime holds begins now. What is begun or answered later is not judged by it.
+    pub fn look(&mut self) -> EffectId {
+        self.last_effect.0 += 1;
         self.last_effect
     }
 
@@ -189,11 +212,17 @@ impl State {
         self.queue.iter()
     }
 
+    /// Changes whenever [`State::waiting_for`] may have.
+    pub fn queue_rounds(&self) -> u64 {
+        self.queue_rounds
+    }
+
     fn wanted(&mut self, spec: Arc<TaskSpec>, desired: DesiredStatus, now: Now, step: &mut Step) {
         let id = spec.id();
         if let Some(task) = self.tasks.get_mut(&id) {
             if desired > task.progress.desired {
                 task.progress.desired = desired;
+                self.queue_due = true;
                 step.persist.insert(id.clone());
             }
         } else {
@@ -207,6 +236,7 @@ impl State {
                     task.give_up(&format!("task gpu {gpu} not found in host gpus"), now);
                 } else {
                     self.queue.push_back(id.clone());
+                    self.queue_due = true;
                 }
             }
             step.persist.insert(id.clone());
@@ -237,19 +267,32 @@ impl State {
         if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
             self.queue.push_back(id.clone());
         }
+        self.queue_due = true;
         self.tasks.insert(id, task);
     }
 
     fn tick(&mut self, now: Now, step: &mut Step) {
-        let due: Vec<TaskId> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.next_deadline().is_some_and(|at| at <= now.mono))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now.mono);
+        // In the order of tasks, whatever the order of time: the same state gives the same effects.
+        let due: BTreeSet<TaskId> = due.map(|(_, id)| id.clone()).collect();
         for id in due {
             self.expire(&id, now, step);
             self.advance(&id, now, step);
+        }
+    }
+
+    /// Keeps what is known of all tasks together up to date with one of them.
+    fn index(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let (deadline, holds) = (task.next_deadline(), task.holds());
+        // Whoever holds less than before has left room.
+        self.queue_due |= holds < std::mem::replace(&mut task.held, holds);
+        let before = std::mem::replace(&mut task.deadline, deadline);
+        if before != deadline {
+            if let Some(at) = before {
+                self.deadlines.remove(&(at, id.clone()));
+            }
+            self.deadlines.extend(deadline.map(|at| (at, id.clone())));
         }
     }
 

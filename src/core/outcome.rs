@@ -18,6 +18,10 @@ impl State {
         // An answer that nobody waits for (repeated, or of an earlier life) says nothing.
         let Some(pending) = self.pending.remove(&id) else { return };
         let Some(task) = self.tasks.get_mut(&pending.task) else { return };
+        // A look that began before this answer may have been too early to see what it tells of.
+        if let Some(run) = pending.container.as_ref().and_then(|name| task.runs.get_mut(name)) {
+            run.looked_at = self.last_effect;
+        }
         match (outcome, pending.container) {
             // Accepted or refused, it is off the list.
             (Outcome::Reported(_), _) => {
@@ -137,16 +141,21 @@ impl Task {
         match result {
             Ok(at) => {
                 self.learn(name, ContainerStatus::Running, |c| c.started_at = Some(at));
-                if let Some(run) = self.runs.get_mut(name) {
-                    run.running_since = Some(now.mono);
-                }
+                self.runs_since(name, at, now);
                 self.health_begins(name, now.wall);
             }
-            Err(reason) => {
-                if let Some(run) = self.runs.get_mut(name) {
-                    run.doubt = Some(reason);
-                }
-            }
+            Err(reason) => self.doubts(name, reason),
+        }
+    }
+
+    /// A start failed, so nobody knows whether a process runs. That is remembered over a crash: what is
+    /// released may not be taken for a container that ended by itself.
+    pub(super) fn doubts(&mut self, name: &str, reason: StopReason) {
+        if let Some(container) = self.progress.containers.get_mut(name) {
+            container.error.get_or_insert_with(|| reason.clone());
+        }
+        if let Some(run) = self.runs.get_mut(name) {
+            run.doubt = Some(reason);
         }
     }
 

@@ -4,8 +4,8 @@
 use crate::core::container::{Operation, Under};
 use crate::core::depends::Verdict;
 use crate::core::effect::Effect;
-use crate::core::task::{Prepared, Removal, Task};
-use crate::core::{Action, State, Step};
+use crate::core::task::{Holds, Prepared, Removal, Task};
+use crate::core::{Action, Rules, State, Step};
 use crate::model::{
     ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, StopReason, TaskId, TaskStatus, Wall,
 };
@@ -32,6 +32,7 @@ impl State {
             }
         }
         self.plan_removal(id, now, step);
+        self.index(id);
     }
 
     /// Puts what is known into reports. What was learnt is told before anything is planned: PENDING
@@ -56,17 +57,17 @@ impl State {
             return false;
         }
         let Some(task) = self.tasks.get_mut(id) else { return false };
-        let before = snapshot(task);
-        if task.essential_ended() && task.progress.desired == DesiredStatus::Running {
+        let before = task.mark();
+        if task.progress.desired == DesiredStatus::Running && task.must_end() {
             task.progress.desired = DesiredStatus::Stopped;
         }
-        let names: Vec<String> = task.spec.containers.iter().map(|c| c.name.clone()).collect();
-        for name in &names {
-            self.plan_container(&ContainerKey { task: id.clone(), name: name.clone() }, now, step);
+        let spec = task.spec.clone();
+        for container in &spec.containers {
+            self.plan_container(&ContainerKey { task: id.clone(), name: container.name.clone() }, now, step);
         }
         let Some(task) = self.tasks.get_mut(id) else { return false };
         task.refresh_known(now);
-        let changed = snapshot(task) != before;
+        let changed = task.mark() != before;
         if changed && !task.nameless {
             step.persist.insert(id.clone());
         }
@@ -80,7 +81,7 @@ impl State {
         let next = if task.wants_stop() {
             task.towards_stopped(key, rules, now)
         } else {
-            task.towards_running(key, now)
+            task.towards_running(key, rules, now)
         };
         let Some((operation, action)) = next else { return };
         let whole_task = operation == Operation::Prepare;
@@ -96,7 +97,7 @@ impl State {
         if whole_task {
             task.prepared = Prepared::Under(under);
         } else if let Some(run) = task.runs.get_mut(&key.name) {
-            run.last_effect = Some(effect);
+            run.looked_at = effect;
             run.under = Some(under);
         }
     }
@@ -132,10 +133,14 @@ impl State {
 
     /// Nothing is left of it: forget it.
     pub(super) fn drop_task(&mut self, id: &TaskId, step: &mut Step) {
-        if let Some(task) = self.tasks.remove(id)
-            && !task.nameless
-        {
-            step.forget.push(id.clone());
+        if let Some(task) = self.tasks.remove(id) {
+            self.queue_due |= task.held != Holds::Nothing;
+            if let Some(at) = task.deadline {
+                self.deadlines.remove(&(at, id.clone()));
+            }
+            if !task.nameless {
+                step.forget.push(id.clone());
+            }
         }
         self.pending.retain(|_, pending| pending.task != *id);
         step.run.retain(|effect| match effect {
@@ -146,7 +151,12 @@ impl State {
 }
 
 impl Task {
-    fn towards_running(&mut self, key: &ContainerKey, now: Now) -> Option<(Operation, Action)> {
+    fn towards_running(
+        &mut self,
+        key: &ContainerKey,
+        rules: &Rules,
+        now: Now,
+    ) -> Option<(Operation, Action)> {
         let known = self.progress.containers.get(&key.name)?.known;
         if known == ContainerStatus::Stopped || self.runs.get(&key.name)?.doubt.is_some() {
             return self.release(key, now);
@@ -161,8 +171,13 @@ impl Task {
         let container = spec.container(&key.name)?;
         // What has no image begins where others are when theirs is there.
         let known = if container.is_internal() { known.max(ContainerStatus::Pulled) } else { known };
-        // The digest is looked up at once; everything after it waits for the dependencies.
-        if known >= ContainerStatus::ManifestPulled && known < ContainerStatus::Running {
+        // The digest is looked up at once, and the image fetched where that is wished; everything after it
+        // waits for the dependencies.
+        let waits_from = match rules.pull_upfront {
+            true => ContainerStatus::Pulled,
+            false => ContainerStatus::ManifestPulled,
+        };
+        if (waits_from..ContainerStatus::Running).contains(&known) {
             match self.dependencies(container, now) {
                 Verdict::Met => {}
                 Verdict::Wait => return None,
@@ -203,7 +218,7 @@ impl Task {
     fn towards_stopped(
         &mut self,
         key: &ContainerKey,
-        rules: &crate::core::Rules,
+        rules: &Rules,
         now: Now,
     ) -> Option<(Operation, Action)> {
         let known = self.progress.containers.get(&key.name)?.known;
@@ -269,12 +284,4 @@ pub(super) fn spread(text: &str, most: Duration) -> Duration {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     Duration::from_millis(if most == 0 { 0 } else { mixed % most })
-}
-
-/// What must change for another round to be worth it.
-fn snapshot(task: &Task) -> (DesiredStatus, TaskStatus, Vec<ContainerStatus>, bool) {
-    let known = task.progress.containers.values().map(|c| c.known).collect();
-    // The preparation takes the first container's turn, so that container needs another.
-    let preparing = task.prepared != Prepared::No;
-    (task.progress.desired, task.progress.known, known, preparing)
 }

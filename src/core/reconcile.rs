@@ -34,13 +34,14 @@ impl Task {
     fn observed(&mut self, name: &str, seen: Option<&Observed>, as_of: EffectId, now: Now) {
         let Some(known) = self.progress.containers.get(name).map(|c| c.known) else { return };
         let Some(run) = self.runs.get(name) else { return };
-        // What was begun after the look is not judged by it, and what is under way will answer.
-        let newer = run.last_effect.is_some_and(|last| last > as_of);
-        if newer || run.under.is_some() || known == ContainerStatus::Stopped {
+        // What was begun or answered after the look is not judged by it, and what is under way will answer.
+        if run.looked_at >= as_of || run.under.is_some() || known == ContainerStatus::Stopped {
             return;
         }
-        let restarts = self.restart_due(name);
+        let (restarts, doubted) = (self.restart_due(name), run.doubt.is_some());
         match seen {
+            // It is to be released, whatever runs.
+            Some(Observed::Running | Observed::Created) if doubted => {}
             // The end that a restart answers, which is still to be done.
             Some(Observed::Exited(end)) if restarts && self.is_answered(name, &end.exit) => {}
             // The same, although the restart was done: nothing is known of the process that it made.
@@ -58,9 +59,8 @@ impl Task {
                     c.started_at.get_or_insert(now.wall);
                     c.created_at.get_or_insert(now.wall);
                 });
-                if let Some(run) = self.runs.get_mut(name) {
-                    run.running_since.get_or_insert(now.mono);
-                }
+                let started = self.progress.containers.get(name).and_then(|c| c.started_at);
+                self.runs_since(name, started.unwrap_or(now.wall), now);
             }
             Some(Observed::Unknown) => {}
             // Made but not started. Where that is not known yet, it is made again: that finds it.

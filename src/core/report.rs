@@ -71,7 +71,10 @@ impl Reports {
     }
 
     fn collect_container(&mut self, spec: &TaskSpec, name: &str, known: &ContainerProgress) {
-        let told = self.containers.entry(name.to_owned()).or_default();
+        if !self.containers.contains_key(name) {
+            self.containers.insert(name.to_owned(), ContainerStatus::default());
+        }
+        let Some(told) = self.containers.get_mut(name) else { return };
         for status in [ContainerStatus::ManifestPulled, ContainerStatus::Running, ContainerStatus::Stopped] {
             let reached = match status {
                 // Only where the registry told the digest, and nothing later is known already.

@@ -72,17 +72,17 @@ impl Task {
 
     /// A restart came to its end. Where its process has ended again, the next one is due already.
     pub(super) fn restarted(&mut self, name: &str, result: Result<Wall, StopReason>) {
-        let Some(run) = self.runs.get_mut(name) else { return };
+        let begun = self.runs.get(name).map(|run| run.restart);
         match result {
             Ok(at) => {
                 if let Some(container) = self.progress.containers.get_mut(name)
-                    && container.restarts.count == run.restart
+                    && Some(container.restarts.count) == begun
                 {
                     container.restarts.under_way = false;
                 }
                 self.health_begins(name, at);
             }
-            Err(reason) => run.doubt = Some(reason),
+            Err(reason) => self.doubts(name, reason),
         }
     }
 
@@ -115,3 +115,7 @@ impl Task {
 fn process_began(container: &ContainerProgress) -> Option<Wall> {
     container.restarts.last.or(container.started_at).or(container.created_at)
 }
+
+#[cfg(test)]
+#[path = "restart_tests.rs"]
+mod tests;

@@ -5,7 +5,8 @@ use crate::core::event::{EffectId, Outcome};
 use crate::core::report::Reports;
 use crate::core::stop::Stopping;
 use crate::model::{
-    ContainerProgress, ContainerSpec, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, StopReason,
+    ContainerProgress, ContainerSpec, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, ResourceClaim,
+    StopReason,
     TaskArn, TaskProgress, TaskSpec, TaskStatus,
 };
 use std::collections::BTreeMap;
@@ -28,6 +29,23 @@ pub struct Task {
     pub(super) reports: Reports,
     /// Its clean-up.
     pub(super) removal: Removal,
+    /// What it takes of the host while it is admitted.
+    pub(super) claim: ResourceClaim,
+    /// What it held of that when it was last looked at.
+    pub(super) held: Holds,
+    /// When it was due then.
+    pub(super) deadline: Option<Mono>,
+    /// How many later tasks were admitted while this one was the first that waits.
+    pub(super) overtaken: u32,
+}
+
+/// What a task holds of its claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Holds {
+    Nothing,
+    /// Every container has ended, but its host ports were not given back.
+    Ports,
+    All,
 }
 
 /// Whether what all containers share is there.
@@ -67,9 +85,18 @@ impl Task {
         for container in &spec.containers {
             progress.containers.entry(container.name.clone()).or_default();
         }
-        let runs = progress.containers.keys().map(|name| (name.clone(), Run::default())).collect();
+        let run = |container: &ContainerProgress| Run {
+            // Only a start that failed tells an error before the end.
+            doubt: container.error.clone().filter(|_| container.known != ContainerStatus::Stopped),
+            ..Run::default()
+        };
+        let runs = progress.containers.iter().map(|(name, c)| (name.clone(), run(c))).collect();
         let reports = Reports::restored(&progress);
         Self {
+            claim: spec.claim(),
+            held: Holds::Nothing,
+            deadline: None,
+            overtaken: 0,
             spec,
             progress,
             nameless: false,
@@ -113,6 +140,29 @@ impl Task {
                 self.progress.stopped_at = Some(now.wall);
             }
         }
+    }
+
+    /// An essential container has ended, or will as soon as what is left of it is given back.
+    pub(super) fn must_end(&self) -> bool {
+        let doubted = |name: &str| self.runs.get(name).is_some_and(|run| run.doubt.is_some());
+        self.essential_ended() || self.spec.containers.iter().any(|c| c.essential && doubted(&c.name))
+    }
+
+    /// What it takes of the host now.
+    pub(super) fn holds(&self) -> Holds {
+        match self.progress.admitted {
+            true if self.progress.known != TaskStatus::Stopped => Holds::All,
+            true if !self.all_released() => Holds::Ports,
+            _ => Holds::Nothing,
+        }
+    }
+
+    /// Grows with every status that moves, and with nothing else.
+    pub(super) fn mark(&self) -> usize {
+        let containers = self.progress.containers.values().map(|c| c.known as usize).sum::<usize>();
+        // The preparation takes the first container's turn, so that container needs another.
+        let preparing = usize::from(self.prepared != Prepared::No);
+        containers + self.progress.known as usize + self.progress.desired as usize + preparing
     }
 
     /// An essential container has ended, or nothing but containers of ours is left: so the task must end.

@@ -158,6 +158,8 @@ pub struct Engine {
     /// Something in `views` was not published yet.
     view_changed: bool,
     view: watch::Sender<TasksView>,
+    /// How often the queue had been gone through when the views of those who wait were made.
+    queue_rounds: u64,
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
     health: HealthRuns,
@@ -187,6 +189,7 @@ impl Engine {
             views: BTreeMap::new(),
             view_changed: false,
             view,
+            queue_rounds: 0,
             watched: BTreeSet::new(),
             listing: false,
             recovery: Some(recovery),
@@ -401,6 +404,12 @@ impl Engine {
     }
 
     fn publish(&mut self) {
+        if self.queue_rounds != self.state.queue_rounds() {
+            self.queue_rounds = self.state.queue_rounds();
+            // Others came or went: what these wait for may be another thing.
+            let waiting: Vec<TaskId> = self.state.queue().cloned().collect();
+            waiting.iter().for_each(|id| self.refresh_view(id));
+        }
         if std::mem::take(&mut self.view_changed) {
             self.view.send_replace(Arc::new(self.views.clone()));
         }

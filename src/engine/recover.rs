@@ -92,8 +92,8 @@ impl Engine {
     }
 
     /// Asks after a pause; what is begun meanwhile is not judged by the answer.
-    fn ask(&self, pause: Duration) {
-        let as_of = self.state.last_effect();
+    fn ask(&mut self, pause: Duration) {
+        let as_of = self.state.look();
         let containers = self.executor.ports().containers.clone();
         let inbox = self.to_inbox.clone();
         let recovers = self.recovery.is_some();

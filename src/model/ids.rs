@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::sync::Arc;
 
 /// What was wrong with an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +43,7 @@ impl TaskArn {
 
     /// The task id: the last part of the ARN.
     pub fn id(&self) -> TaskId {
-        TaskId(self.0.rsplit('/').next().unwrap_or_default().to_owned())
+        TaskId(self.0.rsplit('/').next().unwrap_or_default().into())
     }
 
     /// The ARN as text.
@@ -51,9 +52,9 @@ impl TaskArn {
     }
 }
 
-/// The last part of a task's ARN; fit for file, cgroup and unit names.
+/// The last part of a task's ARN; fit for file, cgroup and unit names. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(String);
+pub struct TaskId(Arc<str>);
 
 impl TaskId {
     /// The id as text.

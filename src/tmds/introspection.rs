@@ -70,6 +70,9 @@ struct TaskBody {
     family: String,
     version: String,
     containers: Option<Vec<ContainerBody>>,
+    /// Of our own, and only there while the task waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -185,6 +188,7 @@ fn task_body(task: &TaskView) -> TaskBody {
         containers: Some(
             task.containers().filter(|c| c.stage() == Stage::Created).map(container_body).collect(),
         ),
+        waiting_for: task.waiting_for.clone(),
     }
 }
 

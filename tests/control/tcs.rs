@@ -344,3 +344,28 @@ async fn a_deregistered_instance_drops_its_connection() {
     backend.accept(Channel::Tcs).await;
     session.abort();
 }
+
+#[tokio::test]
+async fn restarts_are_told_once_and_only_of_containers_with_a_policy() {
+    let mut backend = Backend::start().await;
+    let (told, mut targets) = Told::tasks_of(1, 2);
+    let mut sample = |restarts, at| {
+        targets[0].restarts = Some(restarts);
+        told.statistics.track(&targets);
+        told.sample(&targets, at);
+    };
+    sample(2, 1);
+    sample(3, 2);
+    let session = tokio::spawn(run(context(&backend, &told, None)));
+    let mut connection = backend.accept(Channel::Tcs).await;
+    let mut publication = async || {
+        let body = next_of(&mut connection, "PublishMetricsRequest").await;
+        body["taskMetrics"][0]["containerMetrics"].as_array().unwrap().clone()
+    };
+    let containers = publication().await;
+    assert_eq!(containers[0]["restartStatsSet"], json!({"restartCount": 1}));
+    assert_eq!(containers[1].get("restartStatsSet"), None);
+    sample(3, 3);
+    assert_eq!(publication().await[0]["restartStatsSet"], json!({"restartCount": 0}));
+    session.abort();
+}

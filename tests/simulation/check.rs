@@ -2,7 +2,7 @@
 //! begun, and when the world does what it is told. Numbers are those of docs/architecture.md.
 
 use super::shapes::arn;
-use super::{Process, World, rules};
+use super::{CPU, MEMORY_MIB, Process, World};
 use ecsd::core::{Action, Event};
 use ecsd::model::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// What was seen before, to compare with.
 #[derive(Default)]
 pub struct Seen {
-    /// In this life of the agent.
-    known: BTreeMap<ContainerKey, ContainerStatus>,
+    /// By task, its containers in order; in this life of the agent.
+    known: BTreeMap<TaskId, Vec<ContainerStatus>>,
     started: BTreeSet<ContainerKey>,
     /// What the agent was told last of processes that run, in this life.
     health: BTreeMap<ContainerKey, HealthStatus>,
@@ -45,11 +45,15 @@ impl World {
     /// 1. A known status never goes back.
     fn check_statuses(&mut self) {
         for (id, task) in self.state.tasks() {
-            for (name, progress) in &task.progress.containers {
-                let key = ContainerKey { task: id.clone(), name: name.clone() };
-                let before = self.seen.known.insert(key, progress.known).unwrap_or_default();
-                assert!(progress.known >= before, "{id}/{name}: {before:?} -> {:?}", progress.known);
+            if !self.seen.known.contains_key(id) {
+                self.seen.known.insert(id.clone(), Vec::new());
+            }
+            let known = self.seen.known.get_mut(id).unwrap();
+            known.resize(task.progress.containers.len(), ContainerStatus::None);
+            for ((name, progress), before) in task.progress.containers.iter().zip(known) {
+                assert!(progress.known >= *before, "{id}/{name}: {before:?} -> {:?}", progress.known);
                 assert!(progress.sent <= progress.known);
+                *before = progress.known;
             }
             assert!(task.progress.sent <= task.progress.known);
         }
@@ -63,11 +67,12 @@ impl World {
             let tasks = self.state.tasks().values();
             tasks.filter(|t| t.progress.admitted && t.progress.known < TaskStatus::Stopped)
         };
-        assert_eq!(in_use.cpu, live().map(|t| t.spec.claim().cpu).sum::<u64>());
-        assert_eq!(in_use.memory_mib, live().map(|t| t.spec.claim().memory_mib).sum::<u64>());
-        assert!(in_use.cpu <= rules().host.cpu && in_use.memory_mib <= rules().host.memory_mib);
-        let ports: Vec<u16> = live().flat_map(|t| t.spec.claim().tcp).collect();
-        assert_eq!(ports.iter().collect::<BTreeSet<_>>().len(), ports.len(), "a port is given twice");
+        let containers = || live().flat_map(|task| &task.spec.containers);
+        assert_eq!(in_use.cpu, containers().map(|c| c.cpu_shares).sum::<u64>());
+        assert_eq!(in_use.memory_mib, containers().map(|c| c.memory_mib).sum::<u64>());
+        assert!(in_use.cpu <= CPU && in_use.memory_mib <= MEMORY_MIB);
+        let ports = || containers().flat_map(|c| &c.ports).map(|mapping| mapping.host_port);
+        assert!(ports().all(|port| ports().filter(|other| *other == port).count() == 1), "given twice");
         for id in self.state.queue() {
             assert!(self.state.waiting_for(id).is_some(), "{id} waits for nothing");
         }
@@ -149,7 +154,9 @@ impl World {
     /// A restart is about to give back a process with this end: its policy says so, it is durable, and
     /// nothing answered this end before.
     pub fn check_restart(&mut self, container: &ContainerKey, exit: &ExitRecord) {
-        assert!(self.networks.contains(container), "{container} has lost its network");
+        // One that is carried out after it counted as failed, and was released, finds none.
+        let awaited = self.state.task(&container.task).is_some_and(|task| task.may_restart(&container.name));
+        assert!(!awaited || self.networks.contains(container), "{container} has lost its network");
         let (spec, progress) = &self.store[&container.task];
         let policy = spec.container(&container.name).unwrap().restart.as_ref().expect("it has a policy");
         let progress = &progress.containers[&container.name];

@@ -4,6 +4,8 @@
 //! after every step.
 
 mod check;
+pub mod fate;
+pub mod hall;
 pub mod shapes;
 
 use ecsd::core::{
@@ -92,14 +94,19 @@ pub struct World {
     settling: bool,
 }
 
+/// What the host has.
+pub const CPU: u64 = 400;
+pub const MEMORY_MIB: u64 = 10_000;
+
 fn rules() -> Rules {
     Rules {
-        host: HostResources { cpu: 400, memory_mib: 10_000, ..HostResources::default() },
+        host: HostResources { cpu: CPU, memory_mib: MEMORY_MIB, ..HostResources::default() },
         stop_timeout: Duration::from_secs(5),
         cleanup_wait: Duration::from_secs(60),
         cleanup_jitter: Duration::from_secs(30),
         timeouts: Timeouts::default(),
         pull_failure_stops_task: false,
+        pull_upfront: false,
     }
 }
 
@@ -161,7 +168,10 @@ impl World {
             Op::Pass(ms) => self.pass(Duration::from_millis(u64::from(ms))),
             Op::PassHours => self.pass(Duration::from_secs(3 * 3600)),
             Op::Reconcile => self.reconcile(),
-            Op::Look => self.looks.push_back((self.state.last_effect(), self.observed())),
+            Op::Look => {
+                let as_of = self.state.look();
+                self.looks.push_back((as_of, self.observed()));
+            }
             Op::Listed { stale } => {
                 if let Some((as_of, then)) = self.looks.pop_front() {
                     let containers = if stale { then } else { self.observed() };
@@ -411,8 +421,8 @@ impl World {
     }
 
     fn reconcile(&mut self) {
+        let as_of = self.state.look();
         let containers = self.observed();
-        let as_of = self.state.last_effect();
         self.step(Event::Reconciled { containers, as_of });
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How many tasks there may be at once.
 pub const TASKS: u8 = 6;
 /// Kinds of tasks.
-pub const SHAPES: u8 = 13;
+pub const SHAPES: u8 = 14;
 /// What every container of every task is made of, but those of [`OTHER_IMAGE`].
 pub const IMAGE: &str = "registry/app:1";
 pub const OTHER_IMAGE: &str = "registry/side:2";
@@ -92,7 +92,9 @@ fn make(task: u8, shape: u8) -> TaskSpec {
             container("main", true, &[("checked", Healthy)], 0),
             restarted(container("checked", false, &[], 0), 5),
         ],
-        _ => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
+        12 => vec![ContainerSpec { cpu_shares: 400, ..container("main", true, &[], 0) }],
+        // More than the host has.
+        _ => vec![ContainerSpec { cpu_shares: 500, ..container("main", true, &[], 0) }],
     };
     let spec = TaskSpec {
         pid_mode: if shape == 10 { PidMode::Task } else { PidMode::Unset },

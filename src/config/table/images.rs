@@ -59,8 +59,7 @@ pub(super) const ROWS: &[Variable] = &[
         |c, v| parse::boolean(v, |b| c.pull_dependents_upfront = b),
         |c| c.pull_dependents_upfront.show(),
     )
-    .tri("DependentContainersPullUpfront")
-    .later(),
+    .tri("DependentContainersPullUpfront"),
     row(
         "ECS_ENGINE_AUTH_TYPE",
         ["`dockercfg` `docker`", "none", "ignored with a warning", "The form of `ECS_ENGINE_AUTH_DATA`."],

@@ -25,20 +25,20 @@ mod dump;
 mod durability;
 #[path = "agent/exits.rs"]
 mod exits;
-#[path = "agent/host_restart.rs"]
-mod host_restart;
 #[path = "agent/health.rs"]
 mod health;
+#[path = "agent/host_restart.rs"]
+mod host_restart;
 #[path = "agent/images.rs"]
 mod images;
 #[path = "agent/init.rs"]
 mod init;
 #[path = "agent/inside.rs"]
 mod inside;
-#[path = "agent/namespaces.rs"]
-mod namespaces;
 #[path = "agent/lost_state.rs"]
 mod lost_state;
+#[path = "agent/namespaces.rs"]
+mod namespaces;
 #[path = "agent/network.rs"]
 mod network;
 #[path = "agent/old_state.rs"]

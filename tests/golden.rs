@@ -75,8 +75,10 @@ const MERGED: &[(&str, usize, &str)] = &[
     ("deps-starttimeout", 1, "when a change of containers alone is told"),
 ];
 
+type Rewrite = fn(&mut Value);
+
 /// Reports of the original, by task and number, in whose place ecsd tells something else.
-const INSTEAD: &[(&str, usize, fn(&mut Value), &str)] = &[(
+const INSTEAD: &[(&str, usize, Rewrite, &str)] = &[(
     "deps-unhealthy",
     1,
     ended_by_its_dependency,

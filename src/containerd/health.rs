@@ -14,6 +14,7 @@ mod output;
 pub(super) mod stored;
 
 use crate::containerd::Connection;
+use crate::containerd::calls::Calls;
 use crate::containerd::connection::failure;
 use crate::containerd::containers::ContainerService;
 use crate::model::{ContainerId, StopReason};
@@ -30,7 +31,6 @@ use prost_types::Any;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
@@ -121,8 +121,16 @@ impl HealthProbe for Probe {
 
     fn wait(&mut self) -> BoxFuture<'_, Result<i32, ProbeError>> {
         Box::pin(async {
-            let mut tasks = self.tasks();
-            let wait = tasks.wait(self.connection.request(self.wait_request()));
+            let (mut tasks, connection, request) = (self.tasks(), &self.connection, self.wait_request());
+            // A wait has a limit (`calls`); who waits knows how long the check may take.
+            let wait = async {
+                loop {
+                    match tasks.wait(connection.request(request.clone())).await {
+                        Err(status) if status.code() == Code::DeadlineExceeded => {}
+                        answer => return answer,
+                    }
+                }
+            };
             // Output is taken meanwhile, lest the process waits for its reader.
             let answer = tokio::select! {
                 answer = wait => answer,
@@ -145,7 +153,7 @@ impl HealthProbe for Probe {
 }
 
 impl Probe {
-    fn tasks(&self) -> TasksClient<Channel> {
+    fn tasks(&self) -> TasksClient<Calls> {
         TasksClient::new(self.connection.channel())
     }
 

@@ -14,7 +14,7 @@ use crate::containerd::connection::failure;
 use crate::containerd::containers::ContainerService;
 use crate::containerd::create::{Creation, SIGTERM, cannot_create};
 use crate::containerd::docker_config::{
-    self, ContainerSettings, DEFAULT_SHM_BYTES, IpcChoice, NamespaceSettings, PidChoice,
+    self, ContainerSettings, DEFAULT_SHM_BYTES, IpcChoice, NamespaceSettings, PidChoice, Relabel,
 };
 use crate::containerd::events::now;
 use crate::containerd::runtimes::RuntimeChoice;
@@ -150,9 +150,14 @@ fn settings(holder: &ContainerSpec) -> Result<ContainerSettings, StopReason> {
 }
 
 fn volume(source: &Path, target: &str, read_only: bool) -> Volume {
-    let bind =
-        BindMount { source: source.to_owned(), target: target.to_owned(), read_only, propagation: None };
-    Volume { bind, copy_up: false }
+    let bind = BindMount {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        read_only,
+        propagation: None,
+        without_submounts: false,
+    };
+    Volume { bind, copy_up: false, make: false, relabel: Relabel::No }
 }
 
 #[cfg(test)]

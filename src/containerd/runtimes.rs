@@ -12,7 +12,7 @@
 use crate::containerd::containers::ContainerOptions;
 use crate::containerd::create::cannot_create;
 use crate::model::{ContainerSpec, GPU_ASSOCIATION, StopReason, TaskSpec, VISIBLE_GPUS};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Docker's names for its default.
 const DEFAULT: [&str; 3] = ["", "runc", "io.containerd.runc.v2"];

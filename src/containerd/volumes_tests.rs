@@ -34,6 +34,7 @@ fn resolved(task: TaskSpec) -> Result<Vec<Wanted>, StopReason> {
         directory: "/tasks/main".into(),
         agent_environment: Default::default(),
         labels: Default::default(),
+        keepsake: None,
     };
     let container = plan.spec.container("main").unwrap();
     resolve(&plan, container, &merge(container)?, &ImageConfiguration::default(), Vec::new())

@@ -54,13 +54,13 @@ fn an_exit_qualifies_by_code_and_by_how_long_the_process_ran() {
 fn the_period_begins_anew_with_each_restart_and_an_exit_counts_once() {
     let mut task = running();
     task.container_exited("main", end(1, 200), now(210));
-    task.restart_seen("main");
+    task.restart_seen("main", now(211));
     assert_eq!((main(&task).restarts.count, main(&task).restarts.last), (1, Some(at(210))));
     assert!(task.is_old_exit("main", &end(1, 200).exit) && task.is_old_exit("main", &end(2, 100).exit));
     assert!(!task.is_old_exit("main", &end(1, 201).exit));
     task.container_exited("main", end(1, 270), now(271));
     assert_eq!((main(&task).restarts.count, main(&task).started_at), (2, Some(at(100))));
-    task.restart_seen("main");
+    task.restart_seen("main", now(272));
     task.container_exited("main", end(1, 330), now(330));
     assert_eq!((main(&task).restarts.count, main(&task).known), (2, ContainerStatus::Stopped));
 }

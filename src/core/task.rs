@@ -6,8 +6,7 @@ use crate::core::report::Reports;
 use crate::core::stop::Stopping;
 use crate::model::{
     ContainerProgress, ContainerSpec, ContainerStatus, DesiredStatus, Mono, NetworkMode, Now, ResourceClaim,
-    StopReason,
-    TaskArn, TaskProgress, TaskSpec, TaskStatus,
+    StopReason, TaskArn, TaskProgress, TaskSpec, TaskStatus,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;

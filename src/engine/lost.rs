@@ -61,7 +61,8 @@ pub(super) fn judge(
     }
     let mut verdict = Verdict::default();
     for (arn, containers) in tasks {
-        let runs = containers.keys().any(|key| matches!(seen.get(key), Some(Observed::Running | Observed::Unknown)));
+        let runs =
+            containers.keys().any(|key| matches!(seen.get(key), Some(Observed::Running | Observed::Unknown)));
         let keepsakes = || containers.values().filter_map(|container| container.keepsake.as_ref());
         let made_for = keepsakes().map(|keepsake| keepsake.instance.as_str()).find(|arn| !arn.is_empty());
         let (own, cluster) = (facts.instance(), facts.cluster());
@@ -125,7 +126,9 @@ pub(super) fn find_out(spec: &TaskSpec, held: &Held, seen: &Seen, now: Wall) -> 
         };
         match seen.get(&key) {
             // The core sees its end with the first look at the runtime.
-            Some(Observed::Running | Observed::Unknown | Observed::Exited(_)) => progress.known = ContainerStatus::Running,
+            Some(Observed::Running | Observed::Unknown | Observed::Exited(_)) => {
+                progress.known = ContainerStatus::Running
+            }
             Some(Observed::Created | Observed::Gone { .. }) | None => {
                 end_unknown |= container.essential;
                 let message = "the agent's record of this container was lost; how it ended is not known";
@@ -158,7 +161,8 @@ pub(super) fn with_addresses(
         {
             let key = ContainerKey { task: id.clone(), name: name.clone() };
             let keepsake = held.get(&key).and_then(|record| record.keepsake.as_ref());
-            if let (Some(Observed::Running | Observed::Unknown), Some(keepsake)) = (seen.get(&key), keepsake) {
+            if let (Some(Observed::Running | Observed::Unknown), Some(keepsake)) = (seen.get(&key), keepsake)
+            {
                 known.address = keepsake.address.clone();
             }
         }

@@ -113,7 +113,8 @@ fn association(wire: &wire::Association, task: &wire::Task) -> Result<Associatio
     let content = wire.content.clone().unwrap_or_default();
     // Of a GPU there is nothing to tell but its name.
     let known = matches!(content.encoding.as_str(), "identity" | "base64");
-    if !known && !(wire.r#type == GPU_ASSOCIATION && content.encoding.is_empty()) {
+    let untold = wire.r#type == GPU_ASSOCIATION && content.encoding.is_empty();
+    if !known && !untold {
         return Err(bad("association: content.encoding", &content.encoding, "it must be identity or base64"));
     }
     Ok(Association {

@@ -2,17 +2,20 @@
 //! detail are held by `tests/control` (`tls`, `families`, `proxies`).
 
 use crate::scripted::prepared_host;
-use crate::support::backend::{Backend, Channel};
+use crate::support::backend::{Backend, Channel, Connection};
 use crate::support::host::{Host, on_own_network, run};
 use crate::support::proxy::Proxy;
 use crate::support::tls::Authority;
 
-/// Everything that the agent sends, to where the service says it is.
-async fn is_reached(backend: &mut Backend) {
+/// Everything that the agent sends, to where the service says it is. The answer is to be held: a websocket
+/// that is dropped is followed by another.
+async fn is_reached(backend: &mut Backend) -> [Connection; 2] {
     assert_eq!(backend.call().await.operation, "RegisterContainerInstance");
-    backend.accept(Channel::Acs).await.is_quiet().await;
+    let mut acs = backend.accept(Channel::Acs).await;
+    acs.is_quiet().await;
     let mut tcs = backend.accept(Channel::Tcs).await;
     assert_eq!(tcs.receive_signed().await.0, "PublishMetricsRequest");
+    [acs, tcs]
 }
 
 #[test]
@@ -27,16 +30,15 @@ fn a_certificate_must_be_vouched_for_unless_k_is_given() {
         assert!(backend.waiting_calls().is_empty());
 
         host.start_agent_with(&["-k"], backend.endpoint());
-        is_reached(&mut backend).await;
+        let held = is_reached(&mut backend).await;
         assert!(host.agent_log().contains("certificates are not verified"), "it is said");
         host.kill_agent();
+        drop(held);
         backend.waiting_calls();
 
         let file = host.dir.path().join("ca.pem");
         std::fs::write(&file, authority.pem()).unwrap();
         host.set("SSL_CERT_FILE", file.to_str().unwrap());
-        // Those of the killed one.
-        while backend.knocks(Channel::Acs) || backend.knocks(Channel::Tcs) {}
         host.start_agent_at(backend.endpoint());
         is_reached(&mut backend).await;
     });

@@ -334,6 +334,8 @@ fn image() -> TestImage {
         ("bin/sh", &busybox),
         ("bin/sleep", &busybox),
         ("bin/true", &busybox),
+        ("bin/touch", &busybox),
+        ("tmp/.kept", b""),
         ("bin/serve", SERVE),
         // The command of such images.
         ("bin/app", SERVE),

@@ -90,8 +90,13 @@ async fn a_run_is_as_the_container_is_and_only_its_beginning_is_kept() {
     for line in lines {
         assert!(seen.lines().any(|l| l == line), "{line:?} in\n{seen}");
     }
+    let pipes = || {
+        let all = std::fs::read_dir(&plan.directory).unwrap().map(|entry| entry.unwrap().file_name());
+        all.filter(|name| name.to_string_lossy().starts_with("health-")).count()
+    };
+    assert_eq!(pipes(), 1);
     drop(probe);
-    assert!(!plan.directory.join("health").exists());
+    assert_eq!(pipes(), 0);
     bench.service.kill(&plan.id).await.unwrap();
     exit(&*bench.service, &plan.id).await;
     clean_up(&bench, &plan.id).await;

@@ -4,6 +4,7 @@
 use nix::sys::stat::Mode;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
 
@@ -13,6 +14,9 @@ const KEPT: usize = 4096;
 const READS: usize = 80;
 /// Between two such rounds.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// Each pipe has a name of its own: who drops one late removes no other's.
+static PIPES: AtomicU64 = AtomicU64::new(0);
 
 /// The pipe and what came of it. Its name is removed when dropped.
 #[derive(Debug)]
@@ -24,12 +28,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Makes the pipe in a directory. One that an earlier life left there goes first.
+    /// Makes the pipe in a directory. One of that name that an earlier life left there goes first.
     ///
     /// # Errors
     /// Of the file system.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
-        let path = directory.join("health");
+        let path = directory.join(format!("health-{}", PIPES.fetch_add(1, Ordering::Relaxed)));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -122,8 +126,9 @@ mod tests {
     #[tokio::test]
     async fn each_run_has_its_own_output_and_the_name_goes_at_the_end() {
         let directory = Directory::new("each");
-        std::fs::write(directory.0.join("health"), "left").unwrap();
         let mut output = Output::new(&directory.0).unwrap();
+        let other = Output::new(&directory.0).unwrap();
+        assert_ne!(output.path(), other.path());
         for run in ["one\n", "", "three\n"] {
             writer(&output).write_all(run.as_bytes()).unwrap();
             assert_eq!(output.take(), run);

@@ -6,12 +6,13 @@
 //! anew by the next call.
 
 use super::tables::{self, TableResult};
+use crate::crashpoint::{self, Moment};
 use crate::ports::{Loaded, Store, StoreChange, StoreError};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageError};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,7 @@ enum OpenFailure {
 
 impl RedbStore {
     /// Opens `<directory>/ecsd.redb` (0600), making both where they are missing. A damaged file is
-    /// moved to `ecsd.redb.corrupt-<n>`, and what still reads of it is taken over.
+    /// kept as `ecsd.redb.corrupt-<n>`, and what still reads of it is taken over.
     ///
     /// # Errors
     /// Where the directory can't be written, or another process has the file open.
@@ -112,7 +113,10 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, changes: &[StoreChange]) -> Result<(), StoreError> {
-        self.with(|db| tables::write(db, changes))
+        crashpoint::pass(Moment::Before, "commit");
+        let written = self.with(|db| tables::write(db, changes));
+        crashpoint::pass(Moment::After, "commit");
+        written
     }
 }
 
@@ -186,22 +190,40 @@ fn sort_failure(error: DatabaseError) -> OpenFailure {
     }
 }
 
-/// Moves the damaged file aside and starts a fresh one with what still reads of it.
+/// Keeps the damaged file under another name and starts a fresh one with what still reads of it. The
+/// fresh one takes over the name once it is whole: whoever dies on the way finds the damaged one again.
 fn replace_damaged(path: &Path, why: &str) -> Result<Database, StoreError> {
-    let aside = free_name(path);
-    std::fs::rename(path, &aside)
-        .map_err(|e| StoreError::new(path, format!("is damaged ({why}) and can't be moved aside: {e}")))?;
+    let failed =
+        |message: String| StoreError::new(path, format!("a fresh file could not be started: {message}"));
+    let aside = name_aside(path);
+    if !aside.exists() {
+        // Not every file system gives a file two names.
+        let kept = std::fs::hard_link(path, &aside).or_else(|_| std::fs::copy(path, &aside).map(drop));
+        kept.map_err(|e| {
+            StoreError::new(path, format!("is damaged ({why}) and can't be kept under another name: {e}"))
+        })?;
+    }
     let kept = salvage(&aside);
     tracing::error!(file = %path.display(), kept_as = %aside.display(), reason = why, tasks = kept.tasks.len(),
         "the state file is damaged: it was set aside and a fresh one started with the records that still read. \
-         Tasks that are missing in it are reported by the control plane again, or stopped");
-    let failed =
-        |message: String| StoreError::new(path, format!("a fresh file could not be started: {message}"));
-    let db = open_checked(path).map_err(|failure| match failure {
-        OpenFailure::Damaged(message) | OpenFailure::Other(message) => failed(message),
-    })?;
+         What is missing in it is found out by the containers");
+    let fresh = path.with_extension("fresh");
+    if let Err(e) = std::fs::remove_file(&fresh)
+        && e.kind() != ErrorKind::NotFound
+    {
+        return Err(failed(e.to_string()));
+    }
+    let open = |path: &Path| {
+        open_checked(path).map_err(|failure| match failure {
+            OpenFailure::Damaged(message) | OpenFailure::Other(message) => failed(message),
+        })
+    };
+    let db = open(&fresh)?;
     catch(|| tables::restore(&db, &kept)).map_err(failed)?;
-    Ok(db)
+    drop(db);
+    std::fs::rename(&fresh, path).map_err(|e| failed(e.to_string()))?;
+    sync_directory(path);
+    open(path)
 }
 
 /// Every record of a damaged file that can still be vouched for.
@@ -219,10 +241,15 @@ fn salvage(damaged: &Path) -> Loaded {
     read.map(|(loaded, _)| loaded).unwrap_or_default()
 }
 
-/// `ecsd.redb.corrupt-<n>` with the least `n` that is free.
-fn free_name(path: &Path) -> PathBuf {
+/// `ecsd.redb.corrupt-<n>` with the least `n` that is free, or that this very file has already.
+fn name_aside(path: &Path) -> PathBuf {
     let name = |n: u32| path.with_file_name(format!("{FILE_NAME}.corrupt-{n}"));
-    (1..u32::MAX).map(name).find(|p| !p.exists()).unwrap_or_else(|| name(0))
+    let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let own = inode(path);
+    (1..u32::MAX)
+        .map(name)
+        .find(|p| inode(p).is_none_or(|other| Some(other) == own))
+        .unwrap_or_else(|| name(0))
 }
 
 /// A new name is durable only with its directory. Best effort: the next commit syncs the content.

@@ -12,7 +12,11 @@ pub(super) struct Dir(pub PathBuf);
 
 impl Dir {
     pub(super) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ecsd-store-{name}-{}", std::process::id()));
+        Self::below(&std::env::temp_dir(), name)
+    }
+
+    pub(super) fn below(directory: &Path, name: &str) -> Self {
+        let path = directory.join(format!("ecsd-store-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -100,6 +104,20 @@ fn rubbish_is_set_aside_and_a_fresh_file_started() {
         assert_eq!(corrupt_files(&dir.0).len(), n);
     }
     assert_eq!(corrupt_files(&dir.0), ["ecsd.redb.corrupt-1", "ecsd.redb.corrupt-2"]);
+}
+
+/// A death between keeping the damaged file and starting the fresh one.
+#[test]
+fn a_damaged_file_that_was_half_replaced_is_replaced_once() {
+    let dir = Dir::new("half-replaced");
+    let file = dir.0.join(super::FILE_NAME);
+    std::fs::write(&file, vec![0xA5; 70_000]).unwrap();
+    std::fs::hard_link(&file, dir.0.join("ecsd.redb.corrupt-1")).unwrap();
+    std::fs::write(dir.0.join("ecsd.fresh"), "half").unwrap();
+    let store = RedbStore::open(&dir.0).unwrap();
+    assert_eq!(store.load().unwrap().quarantined, 1);
+    assert_eq!(corrupt_files(&dir.0), ["ecsd.redb.corrupt-1"]);
+    assert_eq!(std::fs::read(dir.0.join("ecsd.redb.corrupt-1")).unwrap(), vec![0xA5; 70_000]);
 }
 
 #[test]

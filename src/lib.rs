@@ -39,6 +39,7 @@ pub mod config;
 pub mod containerd;
 pub mod control;
 pub mod core;
+mod crashpoint;
 pub mod engine;
 pub mod local;
 pub mod logs;

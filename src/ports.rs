@@ -8,8 +8,8 @@
 pub use crate::core::event::ContainerExit;
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    Attachment, ContainerAddress, ContainerId, ContainerKey, ImageDigest, MacAddress, ResolvedImage,
-    StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, HeldContainer, ImageDigest, Keepsake,
+    MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange, Wall,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -52,6 +52,9 @@ pub trait Containers: Send + Sync {
     fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), StopReason>>;
     /// All containers of this agent that the runtime holds.
     fn list(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, Observed>, StopReason>>;
+    /// What it knows of each of them, whether or not it has a process: the second source of what the
+    /// store holds.
+    fn held(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, HeldContainer>, StopReason>>;
     /// Resolves when events may have been lost (the runtime went away and is back): list again.
     fn relist_due(&self) -> BoxFuture<'_, ()>;
 }
@@ -77,6 +80,8 @@ pub struct CreatePlan {
     pub agent_environment: BTreeMap<String, String>,
     /// Labels `com.amazonaws.ecs.*`; they win over the task definition's.
     pub labels: BTreeMap<String, String>,
+    /// What the container is to carry of its task; `None` where that is not at hand.
+    pub keepsake: Option<Keepsake>,
 }
 
 /// How a container is attached to the network.
@@ -237,6 +242,10 @@ pub trait AgentFacts: Send + Sync {
     fn environment(&self, spec: &TaskSpec, container: &str) -> BTreeMap<String, String>;
     /// Labels for one container.
     fn labels(&self, arn: &TaskArn, spec: &TaskSpec, container: &str) -> BTreeMap<String, String>;
+    /// ARN of the container instance, of this life or the one before; empty where there is none.
+    fn instance(&self) -> String;
+    /// The cluster, by its name.
+    fn cluster(&self) -> &str;
 }
 
 /// What became of an effect's created container, for the engine.

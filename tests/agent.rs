@@ -9,20 +9,32 @@ mod support;
 mod bad_input;
 #[path = "agent/clean_up.rs"]
 mod clean_up;
+#[path = "agent/containerd_killed.rs"]
+mod containerd_killed;
+#[path = "agent/crash_matrix.rs"]
+mod crash_matrix;
 #[path = "agent/depends.rs"]
 mod depends;
+#[path = "agent/disk_full.rs"]
+mod disk_full;
 #[path = "agent/dump.rs"]
 mod dump;
 #[path = "agent/durability.rs"]
 mod durability;
 #[path = "agent/exits.rs"]
 mod exits;
+#[path = "agent/host_restart.rs"]
+mod host_restart;
 #[path = "agent/images.rs"]
 mod images;
 #[path = "agent/inside.rs"]
 mod inside;
+#[path = "agent/lost_state.rs"]
+mod lost_state;
 #[path = "agent/network.rs"]
 mod network;
+#[path = "agent/old_state.rs"]
+mod old_state;
 #[path = "agent/registration.rs"]
 mod registration;
 #[path = "agent/restart.rs"]

@@ -19,7 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("core", &["model"]),
     ("ports", &["core::event", "model"]),
-    ("engine", &["core", "ports", "model"]),
+    ("crashpoint", &[]),
+    ("engine", &["core", "ports", "model", "crashpoint"]),
     ("containerd", ADAPTER),
     ("net", ADAPTER),
     ("cgroup", ADAPTER),
@@ -28,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tmds", ADAPTER),
     ("logs", ADAPTER),
     ("stats", ADAPTER),
-    ("store", ADAPTER),
+    ("store", &["ports", "model", "core::event", "crashpoint"]),
     ("telemetry", &["model"]),
     ("config", &["model", "telemetry"]),
     ("local", &["model", "control"]),
@@ -79,6 +80,7 @@ const CORE_TYPES: &[&str] = &[
     "event",
     "effect",
     "Action",
+    "ActionKind",
     "CreatedContainer",
     "Effect",
     "EffectClass",
@@ -349,6 +351,31 @@ fn no_tracked_file_knows_the_machine_it_was_written_on() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What only tests want is no part of the programs that are released.
+#[test]
+fn released_programs_have_no_crash_points() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("debug-assertions"), "crash points go by debug assertions");
+    let out = std::env::temp_dir().join(format!("ecsd-crashpoint-{}", std::process::id()));
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    // Armed, it needs a crate that this compiler is not given: it must not even look for it.
+    let compiled = Command::new(rustc)
+        .args(["--edition=2024", "--crate-type=lib", "--emit=obj", "-Copt-level=3", "-Cdebug-assertions=off"])
+        .args(["-Adead_code", "-o"])
+        .arg(&out)
+        .arg(root().join("src/crashpoint.rs"))
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let object = std::fs::read(&out).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    assert!(!String::from_utf8_lossy(&object).contains("ECSD_CRASH_FILE"));
+    // Nor is there another place that asks for it.
+    let asks = |path: &PathBuf| code(path).contains("ECSD_CRASH_FILE");
+    let asking: Vec<PathBuf> = rust_files("src").into_iter().filter(asks).collect();
+    assert_eq!(asking, [root().join("src/crashpoint.rs")]);
 }
 
 #[test]

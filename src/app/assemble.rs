@@ -33,6 +33,8 @@ pub(super) struct Agent {
     pub account: Account,
     pub store: Arc<dyn Store>,
     pub stored: Loaded,
+    /// The container instance that running containers tell of, where the store does not.
+    pub recalled: Option<String>,
     pub facts: InstanceFacts,
     pub abilities: Abilities,
     pub handle: EngineHandle,
@@ -64,10 +66,18 @@ impl Agent {
         )
         .map_err(|error| Failure::retry(chain(&error)))?;
         let Host { images, containers, networks, cgroups, doctor, abilities } = Host::open(&config).await?;
+        let recalled = registration::recall_instance(&config, &stored, &*containers).await;
         let account = account.with_dual_stack(abilities.ipv6_only);
         let cluster = cluster_or_default(&config);
         let reporter = InstanceReporter::new(EcsApi::new(&account), cluster.clone());
         let reporter = Arc::new(reporter.with_ipv6_only(abilities.ipv6_only));
+        let instance = watch::channel(Instance { cluster: cluster.clone(), ..Instance::default() }).0;
+        let facts_of_agent = facts::Facts {
+            cluster: cluster.clone(),
+            region,
+            known_instance: registration::known_instance(&stored).or_else(|| recalled.clone()),
+            instance: instance.subscribe(),
+        };
         let ports = Ports {
             images: Arc::new(images),
             containers: containers.clone() as Arc<dyn Containers>,
@@ -75,7 +85,7 @@ impl Agent {
             cgroups: cgroups.clone(),
             store: store.clone(),
             reporter: reporter.clone(),
-            facts: Arc::new(facts::Facts { cluster: cluster.clone(), region }),
+            facts: Arc::new(facts_of_agent),
             decoder: Arc::new(PayloadDecoder),
         };
         let rules = options::engine(&config, facts.host_resources());
@@ -94,6 +104,7 @@ impl Agent {
             account,
             store,
             stored,
+            recalled,
             facts,
             abilities,
             handle,
@@ -101,7 +112,7 @@ impl Agent {
             doctor,
             reporter,
             roles: CredentialsStore::default(),
-            instance: watch::channel(Instance { cluster, ..Instance::default() }).0,
+            instance,
             audit: None,
             background,
         };

@@ -1,9 +1,11 @@
 //! What the agent adds to every container: the environment that leads to its metadata and
 //! credentials (spec/task-engine.md 1.15), and the labels by which it is found again.
 
+use super::glue::Instance;
 use crate::model::{TaskArn, TaskSpec};
 use crate::ports::AgentFacts;
 use std::collections::BTreeMap;
+use tokio::sync::watch;
 
 /// Facts of this agent.
 #[derive(Debug, Clone)]
@@ -12,6 +14,10 @@ pub struct Facts {
     pub cluster: String,
     /// Region; empty where none is known.
     pub region: String,
+    /// ARN of the container instance in an earlier life, where there was one.
+    pub known_instance: Option<String>,
+    /// The container instance, once it is registered.
+    pub instance: watch::Receiver<Instance>,
 }
 
 /// Where containers reach the metadata endpoint, whatever their network mode.
@@ -50,5 +56,14 @@ impl AgentFacts for Facts {
         .into_iter()
         .map(|(key, value)| (format!("com.amazonaws.ecs.{key}"), value.to_owned()))
         .collect()
+    }
+
+    fn instance(&self) -> String {
+        let registered = self.instance.borrow().arn.clone();
+        registered.or_else(|| self.known_instance.clone()).unwrap_or_default()
+    }
+
+    fn cluster(&self) -> &str {
+        &self.cluster
     }
 }

@@ -12,6 +12,9 @@ use crate::model::{HostResources, PullBehavior};
 use crate::net::NetworkOptions;
 use std::path::PathBuf;
 
+/// Different after every boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Of the engine, on a host that has so much to give.
 pub(super) fn engine(config: &Config, host: HostResources) -> Options {
     Options {
@@ -33,6 +36,7 @@ pub(super) fn engine(config: &Config, host: HostResources) -> Options {
         },
         data_dir: config.data_dir.clone(),
         limits: Limits::default(),
+        boot_id: std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned(),
     }
 }
 

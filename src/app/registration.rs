@@ -4,11 +4,12 @@
 use super::Failure;
 use super::abilities::Abilities;
 use crate::config::Config;
-use crate::control::api::{RegisterTimings, Registered, Registration};
+use crate::control::api::{RegisterError, RegisterTimings, Registered, Registration};
 use crate::control::attributes::attributes;
 use crate::control::imds::{Imds, InstanceDocument, paths};
 use crate::control::{Account, EcsApi, InstanceFacts, chain, ec2};
-use crate::ports::{Loaded, Store, StoreChange};
+use crate::core::Observed;
+use crate::ports::{Containers, Loaded, Store, StoreChange};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const EC2_INSTANCE_ID: &str = "ec2-instance-id";
 /// How long the identity document, and then its signature, is asked for (spec 2.3).
 const DOCUMENT_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the runtime is asked for the container instance that the store does not know.
+const RECALL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What registering is made of.
 pub(super) struct Registrar<'a> {
     pub config: &'a Config,
@@ -30,13 +34,15 @@ pub(super) struct Registrar<'a> {
     pub facts: &'a InstanceFacts,
     pub abilities: &'a Abilities,
     pub stored: &'a Loaded,
+    /// The container instance that running containers tell of, where the store does not.
+    pub recalled: Option<&'a str>,
     pub store: &'a Arc<dyn Store>,
 }
 
 impl Registrar<'_> {
     /// Registers, anew or under the ARN of an earlier life, and stores what the service answered.
     pub async fn register(&self, api: &EcsApi) -> Result<Registered, Failure> {
-        let known = saved(self.stored, INSTANCE_ARN).map(str::to_owned);
+        let known = saved(self.stored, INSTANCE_ARN).or(self.recalled).map(str::to_owned);
         if let Err(error) = self.account.credentials.get().await {
             // The first call says so again; here it is the plainest.
             tracing::warn!(error = chain(&error), "no AWS credentials yet");
@@ -61,7 +67,7 @@ impl Registrar<'_> {
             Some(id) => Some(id),
             None => self.imds.find(paths::INSTANCE_ID).await.ok().flatten(),
         };
-        let wanted = Registration {
+        let mut wanted = Registration {
             cluster: self.config.cluster.clone(),
             instance_arn: known,
             facts: self.facts.clone(),
@@ -71,7 +77,17 @@ impl Registrar<'_> {
             document,
             timings: RegisterTimings::default(),
         };
-        let registered = api.register_container_instance(&wanted).await;
+        let mut registered = api.register_container_instance(&wanted).await;
+        if let Err(RegisterError::Terminal { source, .. }) = &registered
+            && self.recalled.is_some()
+        {
+            tracing::warn!(
+                error = chain(source),
+                "the container instance of before is no more: registering anew"
+            );
+            wanted.instance_arn = None;
+            registered = api.register_container_instance(&wanted).await;
+        }
         let mut registered =
             registered.map_err(|error| Failure { code: error.exit_code(), message: chain(&error) })?;
         if registered.availability_zone.is_empty() {
@@ -151,6 +167,39 @@ pub(super) async fn own_state(
     }
     check_cluster(config, &stored)?;
     Ok(stored)
+}
+
+/// ARN of the container instance of an earlier life.
+pub(super) fn known_instance(stored: &Loaded) -> Option<String> {
+    saved(stored, INSTANCE_ARN).map(str::to_owned)
+}
+
+/// Where the store knows no container instance any more, but containers run on this host that were made
+/// for one, in this cluster: it is that one. A process runs on the machine that started it, so this can be
+/// no image of another.
+pub(super) async fn recall_instance(
+    config: &Config,
+    stored: &Loaded,
+    containers: &dyn Containers,
+) -> Option<String> {
+    if saved(stored, INSTANCE_ARN).is_some() {
+        return None;
+    }
+    // Without an answer there is nothing to recall; the agent does not wait for it.
+    let asked = async { Some((containers.list().await.ok()?, containers.held().await.ok()?)) };
+    let answer = tokio::time::timeout(RECALL_PATIENCE, asked).await.ok().flatten();
+    let (seen, held) = answer.unwrap_or_default();
+    let cluster = cluster_or_default(config);
+    let running = held.into_iter().filter(|(key, container)| {
+        matches!(seen.get(key), Some(Observed::Running)) && container.cluster == cluster
+    });
+    let mut instances = running.filter_map(|(_, c)| c.keepsake.map(|k| k.instance)).filter(|i| !i.is_empty());
+    instances.next().inspect(|instance| {
+        tracing::warn!(
+            instance,
+            "the state is lost, but not the containers: this is their container instance"
+        );
+    })
 }
 
 /// State of one cluster must not go on in another.

@@ -52,6 +52,7 @@ impl Agent {
             facts: &self.facts,
             abilities: &self.abilities,
             stored: &self.stored,
+            recalled: self.recalled.as_deref(),
             store: &self.store,
         };
         let registered = registrar.register(api).await?;

@@ -4,7 +4,7 @@
 //! create ── create.rs ──> Snapshots.Prepare, Containers.Create, Tasks.Create     (3 calls)
 //! start, wait, signal, kill, release ── process.rs ──> Tasks.*
 //! restart ── restart.rs ──> Tasks.Delete, Tasks.Create, Tasks.Start
-//! remove, list ── here;  relist_due ── events.rs
+//! remove, list, held ── here;  relist_due ── events.rs
 //! ```
 //! Snapshot, record and process all have the container's id for key, which is derived from task
 //! and name: whatever is found already made is ours, and every call may be made again. The app
@@ -14,19 +14,22 @@
 use crate::containerd::Connection;
 use crate::containerd::connection::failure;
 use crate::containerd::create::AccountsCache;
-use crate::containerd::events::EventHub;
+use crate::containerd::events::{EventHub, wall};
 use crate::containerd::groups::ShimGroups;
+use crate::containerd::keepsake;
 use crate::containerd::lookup::ImageLookup;
 use crate::containerd::oom::OomCounters;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
-use crate::model::{ContainerId, ContainerKey, ExitRecord, StopReason, TaskArn, Wall};
+use crate::model::{ContainerId, ContainerKey, ExitRecord, HeldContainer, StopReason, TaskArn, Wall};
 use crate::ports::{ContainerExit, Containers, CreatePlan};
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::snapshots::RemoveSnapshotRequest;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::tasks_client::TasksClient;
-use containerd_client::services::v1::{DeleteContainerRequest, ListContainersRequest, ListTasksRequest};
+use containerd_client::services::v1::{
+    Container, DeleteContainerRequest, ListContainersRequest, ListTasksRequest,
+};
 use containerd_client::types::v1::{Process, Status};
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +42,8 @@ use tonic::transport::Channel;
 pub const LABEL_TASK_ARN: &str = "com.amazonaws.ecs.task-arn";
 /// Label: name in the task definition.
 pub const LABEL_CONTAINER_NAME: &str = "com.amazonaws.ecs.container-name";
+/// Label: the cluster that the agent belongs to.
+const LABEL_CLUSTER: &str = "com.amazonaws.ecs.cluster";
 /// Label: number of the stop signal, so that it outlives the agent.
 pub const LABEL_STOP_SIGNAL: &str = "com.ecsd.stop-signal";
 /// Label: cgroup, as the OCI spec names it, for its counters.
@@ -131,27 +136,42 @@ impl ContainerService {
         Ok(())
     }
 
-    async fn list_all(&self) -> Result<BTreeMap<ContainerKey, Observed>, StopReason> {
-        let failed = |what: &'static str| {
-            move |status: tonic::Status| failure("CannotListContainersError", what, &status)
+    /// The records of this agent's containers.
+    async fn records(&self) -> Result<Vec<Container>, StopReason> {
+        let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
+        let answer = self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
+        let failed = |status| failure("CannotListContainersError", "list containers", &status);
+        Ok(answer.map_err(failed)?.into_inner().containers)
+    }
+
+    async fn held_records(&self) -> Result<BTreeMap<ContainerKey, HeldContainer>, StopReason> {
+        let held = |record: Container| {
+            let (arn, key) = named(&record)?;
+            let held = HeldContainer {
+                arn,
+                id: ContainerId::from_recorded(&record.id),
+                created_at: record.created_at.as_ref().map(wall),
+                cluster: record.labels.get(LABEL_CLUSTER).cloned().unwrap_or_default(),
+                keepsake: record.extensions.get(keepsake::EXTENSION).and_then(keepsake::read),
+            };
+            Some((key, held))
         };
+        Ok(self.records().await?.into_iter().filter_map(held).collect())
+    }
+
+    async fn list_all(&self) -> Result<BTreeMap<ContainerKey, Observed>, StopReason> {
+        let failed = |status| failure("CannotListContainersError", "list tasks", &status);
         // Processes first: one that is created in between is then seen as a record, not missed.
         let tasks = self.tasks().list(self.connection.request(ListTasksRequest::default())).await;
-        let tasks = tasks.map_err(failed("list tasks"))?.into_inner().tasks;
+        let tasks = tasks.map_err(failed)?.into_inner().tasks;
         let processes: HashMap<&str, &Process> = tasks.iter().map(|p| (p.id.as_str(), p)).collect();
-        let filters = vec![format!("labels.\"{LABEL_TASK_ARN}\"")];
-        let records =
-            self.containers().list(self.connection.request(ListContainersRequest { filters })).await;
-        let records = records.map_err(failed("list containers"))?.into_inner().containers;
         let mut found = BTreeMap::new();
-        for record in records {
-            let arn = record.labels.get(LABEL_TASK_ARN).and_then(|arn| TaskArn::parse(arn).ok());
-            let (Some(arn), Some(name)) = (arn, record.labels.get(LABEL_CONTAINER_NAME)) else { continue };
+        for record in self.records().await? {
+            let Some((arn, key)) = named(&record) else { continue };
             let process = processes.get(record.id.as_str());
             if process.is_some() {
                 self.groups.settle(&arn.id(), &ContainerId::from_recorded(&record.id));
             }
-            let key = ContainerKey { task: arn.id(), name: name.clone() };
             let id = ContainerId::from_recorded(&record.id);
             let seen = match process {
                 Some(process) => observed(process),
@@ -171,6 +191,13 @@ impl ContainerService {
         }
         Ok(found)
     }
+}
+
+/// The task and the container that a record is of, by its labels.
+fn named(record: &Container) -> Option<(TaskArn, ContainerKey)> {
+    let arn = TaskArn::parse(record.labels.get(LABEL_TASK_ARN)?).ok()?;
+    let key = ContainerKey { task: arn.id(), name: record.labels.get(LABEL_CONTAINER_NAME)?.clone() };
+    Some((arn, key))
 }
 
 /// What is seen of a container, before it is asked why it ended.
@@ -227,6 +254,10 @@ impl Containers for ContainerService {
 
     fn list(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, Observed>, StopReason>> {
         Box::pin(self.list_all())
+    }
+
+    fn held(&self) -> BoxFuture<'_, Result<BTreeMap<ContainerKey, HeldContainer>, StopReason>> {
+        Box::pin(self.held_records())
     }
 
     fn relist_due(&self) -> BoxFuture<'_, ()> {

@@ -14,6 +14,7 @@ use crate::containerd::containers::{
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
 use crate::containerd::groundwork::{self, Groundwork};
+use crate::containerd::keepsake;
 use crate::containerd::lookup::UnpackedImageInfo;
 use crate::containerd::rootfs::{self, CopyUp};
 use crate::containerd::runc_options::Options;
@@ -250,7 +251,8 @@ impl ContainerService {
         match self.containers().create(self.connection.request(request)).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::AlreadyExists => {
-                let paths = ["spec", "labels", "snapshotkey", "image"].map(str::to_owned).to_vec();
+                let paths =
+                    ["spec", "labels", "extensions", "snapshotkey", "image"].map(str::to_owned).to_vec();
                 let request = UpdateContainerRequest {
                     container: Some(container),
                     update_mask: Some(FieldMask { paths }),
@@ -298,6 +300,11 @@ impl ContainerService {
             spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value }),
             snapshotter: self.options.snapshotter.clone(),
             snapshot_key: plan.id.as_str().to_owned(),
+            extensions: plan
+                .keepsake
+                .iter()
+                .map(|keepsake| (keepsake::EXTENSION.to_owned(), keepsake::write(keepsake)))
+                .collect(),
             ..Container::default()
         })
     }
@@ -352,10 +359,11 @@ impl ContainerService {
     }
 }
 
-/// The OCI runtime itself said no: it would again.
+/// The OCI runtime itself said no: it would again. Not so where one of that id is still being taken down.
 fn refused_by_runtime(status: &tonic::Status) -> bool {
     let words = ["OCI runtime create failed", "unable to start container process"];
-    words.iter().any(|known| status.message().contains(known))
+    let says = |words: &str| status.message().contains(words);
+    words.iter().any(|known| says(known)) && !says("already exists")
 }
 
 /// The OCI runtime's refusal to make the process (no such program, no permission) is what Docker

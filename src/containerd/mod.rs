@@ -11,6 +11,7 @@ pub mod image;
 pub mod images;
 pub mod init;
 mod json;
+mod keepsake;
 mod linked;
 pub mod lookup;
 mod oom;

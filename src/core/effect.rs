@@ -105,6 +105,43 @@ pub enum Action {
     Report(TaskStateChange),
 }
 
+/// Makes the kinds of actions and the list of them all from one list.
+macro_rules! kinds {
+    ($($kind:ident: $name:literal),* $(,)?) => {
+        /// Which action it is, without what it is about.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ActionKind {
+            $(#[doc = concat!("[`Action::", stringify!($kind), "`]")] $kind,)*
+        }
+
+        impl ActionKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),*];
+
+            /// Its name, in lower case.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Resolve: "resolve",
+    Pull: "pull",
+    PrepareTask: "prepare",
+    Create: "create",
+    Start: "start",
+    Restart: "restart",
+    Signal: "signal",
+    Kill: "kill",
+    Release: "release",
+    RemoveTask: "remove",
+    Report: "report",
+}
+
 /// Effects of one class share a limit on how many run at once, so that a stop always gets through
 /// however many pulls hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -138,6 +175,23 @@ impl Action {
             Self::Report(_) => return None,
         };
         Some(operation.timed_out(limit))
+    }
+
+    /// Which one it is.
+    pub fn kind(&self) -> ActionKind {
+        match self {
+            Self::Resolve { .. } => ActionKind::Resolve,
+            Self::Pull { .. } => ActionKind::Pull,
+            Self::PrepareTask { .. } => ActionKind::PrepareTask,
+            Self::Create { .. } => ActionKind::Create,
+            Self::Start { .. } => ActionKind::Start,
+            Self::Restart { .. } => ActionKind::Restart,
+            Self::Signal { .. } => ActionKind::Signal,
+            Self::Kill { .. } => ActionKind::Kill,
+            Self::Release { .. } => ActionKind::Release,
+            Self::RemoveTask { .. } => ActionKind::RemoveTask,
+            Self::Report(_) => ActionKind::Report,
+        }
     }
 
     /// The class that limits it.

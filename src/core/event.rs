@@ -29,7 +29,8 @@ pub enum Event {
         /// What was wrong with it.
         reason: String,
     },
-    /// A task from the store, at start, before anything else.
+    /// A task from the store, at start, before anything else; or one of which the store has lost
+    /// something, found out again before the first [`Event::Reconciled`].
     TaskRestored {
         /// What was asked.
         spec: Arc<TaskSpec>,
@@ -74,6 +75,13 @@ pub enum Observed {
     Running,
     /// A process that has ended.
     Exited(ContainerExit),
+    /// It is gone, and nobody saw how it ended: what is told instead.
+    Gone {
+        /// Code and time.
+        exit: ExitRecord,
+        /// Why nobody knows better.
+        why: StopReason,
+    },
 }
 
 /// How a process ended, as the runtime saw it.

@@ -40,7 +40,7 @@ mod stop;
 mod task;
 
 pub use depends::{DependencyError, check_graph};
-pub use effect::{Action, Effect, EffectClass};
+pub use effect::{Action, ActionKind, Effect, EffectClass};
 pub use event::{
     ContainerExit, CreatedContainer, EffectId, Event, Observed, Outcome, PullFailure, ReportOutcome,
 };
@@ -218,7 +218,12 @@ impl State {
 
     fn restored(&mut self, spec: Arc<TaskSpec>, progress: TaskProgress) {
         let id = spec.id();
-        let task = Task::restored(spec, progress);
+        let mut task = Task::restored(spec, progress);
+        // Of a task whose record was lost the control plane may have spoken first.
+        if let Some(known) = self.tasks.get(&id) {
+            task.progress.desired = task.progress.desired.max(known.progress.desired);
+            self.queue.retain(|waiting| *waiting != id);
+        }
         if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
             self.queue.push_back(id.clone());
         }

@@ -46,6 +46,12 @@ impl Task {
             // The same, although the restart was done: nothing is known of the process that it made.
             Some(Observed::Exited(end)) if self.is_answered(name, &end.exit) => self.vanished(name, now),
             Some(Observed::Exited(end)) => self.container_exited(name, end.clone(), now),
+            Some(Observed::Gone { exit, why }) => {
+                if let Some(container) = self.progress.containers.get_mut(name) {
+                    container.exit = Some(exit.clone()).filter(|exit| exit.code.is_some());
+                }
+                self.container_stopped(name, Some(why.clone()), now);
+            }
             Some(Observed::Running) => {
                 self.restart_seen(name);
                 self.learn(name, ContainerStatus::Running, |c| {

@@ -2,9 +2,13 @@
 //! with its deadline, each answered exactly once.
 
 use crate::core::{Action, CreatedContainer, EffectClass, EffectId, Event, Outcome, State};
+use crate::crashpoint::{self, Moment};
 use crate::engine::launch_times::{LaunchTimes, Phase, task_of};
+use crate::engine::persist::Journal;
 use crate::engine::{Input, Ports};
-use crate::model::{ContainerAddress, ContainerId, ContainerKey, StopReason, TaskSpec, VolumeSource};
+use crate::model::{
+    ContainerAddress, ContainerId, ContainerKey, Keepsake, StopReason, TaskId, TaskSpec, VolumeSource,
+};
 use crate::ports::{CreatePlan, CreateResult};
 use std::collections::BTreeMap;
 use std::io;
@@ -86,12 +90,19 @@ impl Executor {
         &self.ports
     }
 
-    /// What is recorded of the address of the container that an action makes.
-    pub fn address_of(&self, state: &State, action: &Action) -> ContainerAddress {
-        let Action::Create { container, .. } = action else { return ContainerAddress::default() };
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// What is recorded of the container that an action makes.
+    pub fn recorded_of(&self, state: &State, journal: &Journal, action: &Action) -> Recorded {
+        let Action::Create { container, .. } = action else { return Recorded::default() };
         let task = state.task(&container.task);
         let progress = task.and_then(|task| task.progress.containers.get(&container.name));
-        progress.map(|container| container.address.clone()).unwrap_or_default()
+        Recorded {
+            address: progress.map(|container| container.address.clone()).unwrap_or_default(),
+            source: journal.source(&container.task),
+        }
     }
 
     /// Begins an effect.
@@ -100,7 +111,7 @@ impl Executor {
         id: EffectId,
         deadline: Duration,
         action: Action,
-        known: ContainerAddress,
+        known: Recorded,
         times: LaunchTimes,
     ) {
         if let Action::Start { container, .. } | Action::Restart { container, .. } = &action {
@@ -114,12 +125,15 @@ impl Executor {
             // A semaphore that is never closed always answers.
             let Ok(_slot) = class.acquire_owned().await else { return };
             let late = action.timed_out(deadline);
+            let kind = action.kind().name();
+            crashpoint::pass(Moment::Before, kind);
             let outcome = match late {
                 Some(late) => {
                     tokio::time::timeout(deadline, work.carry_out(action, known)).await.unwrap_or(late)
                 }
                 None => work.carry_out(action, known).await,
             };
+            crashpoint::pass(Moment::After, kind);
             // The loop has ended: nobody waits for the answer.
             let _ = inbox.send(Input::Event(Event::Done { id, outcome })).await;
         });
@@ -151,6 +165,13 @@ impl Executor {
     }
 }
 
+/// What is recorded of a container that is to be made, and of its task.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    address: ContainerAddress,
+    source: Option<Arc<str>>,
+}
+
 /// What one effect needs.
 struct Work {
     ports: Ports,
@@ -159,7 +180,7 @@ struct Work {
 }
 
 impl Work {
-    async fn carry_out(&self, action: Action, known: ContainerAddress) -> Outcome {
+    async fn carry_out(&self, action: Action, known: Recorded) -> Outcome {
         match action {
             Action::Resolve { spec, container } => {
                 let image = image_of(&spec, &container);
@@ -220,9 +241,10 @@ impl Work {
         .await
     }
 
-    async fn create(&self, spec: Arc<TaskSpec>, key: ContainerKey, known: ContainerAddress) -> CreateResult {
-        let attach = self.ports.networks.attach(&spec, &key.name, &known);
+    async fn create(&self, spec: Arc<TaskSpec>, key: ContainerKey, known: Recorded) -> CreateResult {
+        let attach = self.ports.networks.attach(&spec, &key.name, &known.address);
         let (network, address) = self.timed(&key, Phase::Network, attach).await?;
+        crashpoint::pass(Moment::After, "create-network");
         let id = spec.container_id(&key.name);
         let directory = self.task_directory(&spec);
         let volumes = spec.volumes.iter().map(|volume| {
@@ -238,6 +260,11 @@ impl Work {
             directory: directory.join(&key.name),
             agent_environment: self.ports.facts.environment(&spec, &key.name),
             labels: self.ports.facts.labels(&spec.arn, &spec, &key.name),
+            keepsake: known.source.map(|source| Keepsake {
+                source,
+                address: address.clone(),
+                instance: self.ports.facts.instance(),
+            }),
             network,
             name: key.name.clone(),
             id,
@@ -250,6 +277,7 @@ impl Work {
     /// Process first, then network: both are tried, the first failure is told.
     async fn release(&self, spec: &TaskSpec, name: &str) -> Result<(), StopReason> {
         let process = self.ports.containers.release(&spec.container_id(name)).await;
+        crashpoint::pass(Moment::After, "release-process");
         let network = self.ports.networks.detach(spec, name).await;
         process.and(network)
     }
@@ -259,6 +287,7 @@ impl Work {
         for container in &spec.containers {
             let released = self.release(&spec, &container.name).await;
             let removed = self.ports.containers.remove(&spec.container_id(&container.name)).await;
+            crashpoint::pass(Moment::After, "remove-container");
             result = result.and(released).and(removed);
         }
         let cgroups = self.ports.cgroups.clone();
@@ -272,10 +301,14 @@ impl Work {
         result.and(rest.await)
     }
 
-    /// The task's own directory: generated files, logs and volumes of its containers.
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
-        self.data_dir.join("tasks").join(spec.id().as_str())
+        task_directory(&self.data_dir, &spec.id())
     }
+}
+
+/// A task's own directory: generated files, logs and volumes of its containers.
+pub(super) fn task_directory(data_dir: &Path, task: &TaskId) -> PathBuf {
+    data_dir.join("tasks").join(task.as_str())
 }
 
 fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {
@@ -296,7 +329,7 @@ fn make_directories(spec: &TaskSpec, task: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_directory(path: &Path) -> io::Result<()> {
+pub(super) fn remove_directory(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

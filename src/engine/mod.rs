@@ -15,13 +15,16 @@
 
 mod execute;
 mod launch_times;
+mod lost;
 mod persist;
 mod recover;
 
 pub use execute::Limits;
 
-use crate::core::{Effect, EffectId, Event, Outcome, Rules, State};
-use crate::model::{ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, TaskArn, TaskId, TaskSpec};
+use crate::core::{Action, Effect, EffectId, Event, Outcome, Rules, State};
+use crate::model::{
+    ContainerKey, ContainerStatus, DesiredStatus, Mono, Now, StopReason, TaskArn, TaskId, TaskSpec,
+};
 use crate::ports::{
     AgentFacts, Cgroups, Containers, Images, Networks, Reporter, Store, TaskDecoder, TaskView, TasksView,
 };
@@ -71,6 +74,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// How many effects of a class run at once.
     pub limits: Limits,
+    /// Which boot of the host this is; empty where the kernel does not tell.
+    pub boot_id: String,
 }
 
 /// A task as the control plane wants it.
@@ -144,8 +149,8 @@ pub struct Engine {
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
     listing: bool,
-    /// Nothing was reconciled yet in this life.
-    recovering: bool,
+    /// Nothing was reconciled yet in this life: what is to be found out until then.
+    recovery: Option<recover::Recovery>,
     started: Instant,
 }
 
@@ -157,6 +162,7 @@ impl Engine {
     pub fn open(ports: Ports, options: Options) -> Result<(Self, EngineHandle), crate::ports::StoreError> {
         let (to_inbox, inbox) = mpsc::channel(INBOX);
         let (view, view_receiver) = watch::channel(TasksView::default());
+        let (tasks, recovery) = recover::stored_tasks(&ports, &options.boot_id)?;
         let mut engine = Self {
             state: State::new(options.rules),
             journal: Journal::new(ports.store.clone()),
@@ -169,12 +175,13 @@ impl Engine {
             view,
             watched: BTreeSet::new(),
             listing: false,
-            recovering: true,
+            recovery: Some(recovery),
             started: Instant::now(),
         };
-        for (spec, progress) in recover::stored_tasks(&ports)? {
+        for recover::StoredTask { spec, source, progress } in tasks {
             let id = spec.id();
             let now = engine.now();
+            engine.journal.stored_task(id.clone(), source);
             let _nothing_before_reconcile = engine.state.step(Event::TaskRestored { spec, progress }, now);
             engine.refresh_view(&id);
         }
@@ -250,8 +257,21 @@ impl Engine {
         }
         self.publish();
         for (id, deadline, action) in run {
-            self.begin(id, deadline, action);
+            match &action {
+                // The runtime forgets how it ended with this, and nobody else has noted it yet.
+                Action::Release { .. } if !durable => self.refuse_release(id),
+                _ => self.begin(id, deadline, action),
+            }
         }
+    }
+
+    /// Answers a release in the runtime's stead; the core asks again after a while.
+    fn refuse_release(&self, id: EffectId) {
+        let reason = StopReason::new("CannotStoreStateError", "the end of the container could not be stored");
+        let event = Event::Done { id, outcome: Outcome::Released(Err(reason)) };
+        let inbox = self.to_inbox.clone();
+        // Not from within the loop: it would wait for itself where the inbox is full.
+        tokio::spawn(async move { inbox.send(Input::Event(event)).await });
     }
 
     fn take_tasks(
@@ -317,8 +337,8 @@ impl Engine {
         }
     }
 
-    fn begin(&mut self, id: EffectId, deadline: Duration, action: crate::core::Action) {
-        let known = self.executor.address_of(&self.state, &action);
+    fn begin(&mut self, id: EffectId, deadline: Duration, action: Action) {
+        let known = self.executor.recorded_of(&self.state, &self.journal, &action);
         self.executor.begin(id, deadline, action, known, self.times.clone());
     }
 

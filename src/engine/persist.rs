@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Key of the boot that the stored tasks are of.
+pub(super) const BOOT_ID: &str = "boot-id";
+
 /// What nothing relies on may stay unwritten that long.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -28,9 +31,16 @@ pub(super) fn relies_on_store(action: &Action) -> bool {
 /// Changes on their way to the store.
 pub(super) struct Journal {
     store: Arc<dyn Store>,
+    /// What the containers of a task carry, until all of them are made; and what the store is to keep.
     sources: BTreeMap<TaskId, Arc<str>>,
+    /// Tasks that the store does not have yet.
+    unwritten: BTreeSet<TaskId>,
+    /// Tasks that it can't have: nobody knows what was asked.
+    sourceless: BTreeSet<TaskId>,
     dirty: BTreeSet<TaskId>,
     gone: BTreeSet<TaskId>,
+    /// The boot that the tasks are of.
+    boot: Option<String>,
     since: Option<Instant>,
     failed: bool,
 }
@@ -40,8 +50,11 @@ impl Journal {
         Self {
             store,
             sources: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
+            sourceless: BTreeSet::new(),
             dirty: BTreeSet::new(),
             gone: BTreeSet::new(),
+            boot: None,
             since: None,
             failed: false,
         }
@@ -49,17 +62,43 @@ impl Journal {
 
     /// A task that the store does not have yet.
     pub fn new_task(&mut self, id: TaskId, source: Arc<str>) {
+        self.unwritten.insert(id.clone());
         self.sources.insert(id, source);
     }
 
+    /// A task that the store has.
+    pub fn stored_task(&mut self, id: TaskId, source: Arc<str>) {
+        self.sources.insert(id, source);
+    }
+
+    /// A task that is never stored.
+    pub fn sourceless_task(&mut self, id: TaskId) {
+        self.sourceless.insert(id);
+    }
+
+    /// The task as the store keeps it, until all its containers are made.
+    pub fn source(&self, id: &TaskId) -> Option<Arc<str>> {
+        self.sources.get(id).cloned()
+    }
+
+    /// All that is stored from now on is of this boot.
+    pub fn booted(&mut self, boot: String) {
+        self.boot = Some(boot);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
     pub fn changed(&mut self, id: TaskId) {
+        if self.sourceless.contains(&id) {
+            return;
+        }
         self.dirty.insert(id);
         self.since.get_or_insert_with(Instant::now);
     }
 
     pub fn forget(&mut self, id: TaskId) {
         self.dirty.remove(&id);
-        if self.sources.remove(&id).is_none() {
+        self.sources.remove(&id);
+        if !self.unwritten.remove(&id) && !self.sourceless.remove(&id) {
             self.gone.insert(id);
             self.since.get_or_insert_with(Instant::now);
         }
@@ -83,9 +122,14 @@ impl Journal {
                 if std::mem::take(&mut self.failed) {
                     tracing::info!("state is durable again");
                 }
-                self.sources.retain(|id, _| !self.dirty.contains(id));
+                let makes = |id: &TaskId| {
+                    state.task(id).is_some_and(|task| task.progress.known < TaskStatus::Running)
+                };
+                self.sources.retain(|id, _| makes(id));
+                self.unwritten.retain(|id| !self.dirty.contains(id));
                 self.dirty.clear();
                 self.gone.clear();
+                self.boot = None;
                 self.since = None;
                 true
             }
@@ -109,12 +153,13 @@ impl Journal {
         let mut changes = Vec::new();
         for id in &self.dirty {
             let Some(task) = state.task(id) else { continue };
-            if let Some(source) = self.sources.get(id) {
+            if let Some(source) = self.sources.get(id).filter(|_| self.unwritten.contains(id)) {
                 changes.push(StoreChange::PutTask { id: id.clone(), source: source.clone() });
             }
             changes.push(StoreChange::PutProgress { id: id.clone(), progress: task.progress.clone() });
         }
         changes.extend(self.gone.iter().cloned().map(StoreChange::RemoveTask));
+        changes.extend(self.boot.iter().cloned().map(|boot| StoreChange::PutMeta(BOOT_ID, boot)));
         changes
     }
 }

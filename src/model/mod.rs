@@ -10,6 +10,7 @@ pub mod container;
 pub mod credentials;
 pub mod ids;
 pub mod image;
+pub mod keepsake;
 pub mod network;
 pub mod progress;
 pub mod report;
@@ -28,6 +29,7 @@ pub use container::{
 pub use credentials::{CredentialsId, RoleCredentials};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
+pub use keepsake::{HeldContainer, Keepsake};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
 pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProgress};
 pub use report::{ContainerChange, TaskStateChange};

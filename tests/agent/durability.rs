@@ -5,10 +5,10 @@ use crate::support::host::{Host, container, family, with_agent};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const STAYS: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+pub const STAYS: &str = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
 
 /// A task that notes each start of its container in a directory of the host.
-fn counted(host: &Host, name: &str, script: &str) -> Value {
+pub fn counted(host: &Host, name: &str, script: &str) -> Value {
     let script = format!("echo {name} >> /v/starts; {script}");
     let mount = json!({"mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}],
         "portMappings": [{"containerPort": 80}]});
@@ -20,12 +20,12 @@ fn counted(host: &Host, name: &str, script: &str) -> Value {
 }
 
 /// How often a task's container was started.
-fn starts(host: &Host, name: &str) -> usize {
+pub fn starts(host: &Host, name: &str) -> usize {
     let file = host.dir.path().join("shared/starts");
     std::fs::read_to_string(file).unwrap_or_default().lines().filter(|line| *line == name).count()
 }
 
-async fn run_ready(host: &Host, name: &str) -> String {
+pub async fn run_ready(host: &Host, name: &str) -> String {
     let arn = host.run_task(counted(host, name, STAYS));
     host.until_status(&arn, "RUNNING").await;
     host.until("it is ready", |host| host.logs(&arn, "main").contains("ready")).await;
@@ -33,7 +33,7 @@ async fn run_ready(host: &Host, name: &str) -> String {
 }
 
 /// Stops the tasks, each of which ends by itself at the stop signal, and waits for the last trace of them.
-async fn all_stop_cleanly(host: &Host, tasks: &[String]) {
+pub async fn all_stop_cleanly(host: &Host, tasks: &[String]) {
     for arn in tasks {
         host.control.stop_task(arn, "test").unwrap();
     }
@@ -49,7 +49,7 @@ pub fn sigkill(pid: i32) {
 }
 
 /// ARNs of the registered container instances.
-fn instances(host: &Host) -> Vec<Value> {
+pub fn instances(host: &Host) -> Vec<Value> {
     let listed = host.control.call("ListContainerInstances", json!({})).unwrap();
     listed["containerInstanceArns"].as_array().unwrap().clone()
 }
@@ -190,5 +190,32 @@ fn agent_and_containerd_end_together_and_come_back() {
         told_of_the_end(&host, &ends).await;
         assert_eq!(host.container_pid(&stays, "main"), pid);
         all_stop_cleanly(&host, &[stays]).await;
+    });
+}
+
+#[test]
+fn a_port_that_went_from_a_task_to_another_stays_there() {
+    with_agent(|mut host| async move {
+        host.set("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1h");
+        host.stop_agent().await;
+        start_again(&mut host).await;
+        let fixed = |name: &str, script: &str| {
+            let port = json!({"portMappings": [{"containerPort": 80, "hostPort": 8080}]});
+            family(name, [container("main", script, port)])
+        };
+        let before = host.run_task(fixed("before", "exit 0"));
+        host.until_status(&before, "STOPPED").await;
+        let after = host.run_task(fixed("after", STAYS));
+        host.until_status(&after, "RUNNING").await;
+        let mapped = host.port_map();
+        assert_eq!(mapped.len(), 1);
+        // The first one is still known, and its record names the port.
+        host.kill_agent();
+        host.set("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1s");
+        start_again(&mut host).await;
+        host.until("the first one is cleaned up", |host| !host.task_dir(&before).exists()).await;
+        assert_eq!(host.port_map(), mapped);
+        assert!(std::net::TcpListener::bind(("0.0.0.0", 8080)).is_err(), "the port is held");
+        all_stop_cleanly(&host, &[after]).await;
     });
 }

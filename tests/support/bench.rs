@@ -154,6 +154,7 @@ impl Bench {
             directory,
             agent_environment: BTreeMap::new(),
             labels: BTreeMap::from([("com.amazonaws.ecs.cluster".to_owned(), "test".to_owned())]),
+            keepsake: None,
             id,
         }
     }

@@ -166,6 +166,17 @@ impl Host {
         panic!("the agent does not end\n{}", self.agent_log());
     }
 
+    /// Whether the agent has ended by a SIGKILL since it was started; it can then be started again.
+    pub fn agent_died(&mut self) -> bool {
+        let Some(status) = self.agent.as_mut().and_then(|agent| agent.try_wait().unwrap()) else {
+            return false;
+        };
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(signal, Some(9), "the agent ended: {status}\n{}", self.agent_log());
+        self.agent = None;
+        true
+    }
+
     /// What the agent wrote.
     pub fn agent_log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("agent.out")).unwrap_or_default()

@@ -87,6 +87,7 @@ fn plan_of(case: &Value) -> CreatePlan {
         directory: "/tasks/main".into(),
         agent_environment: BTreeMap::from([("META".into(), "uri".into())]),
         labels: BTreeMap::new(),
+        keepsake: None,
     }
 }
 

@@ -47,6 +47,7 @@ fn built(
         directory: "/var/lib/ecs/c".into(),
         agent_environment: BTreeMap::from([("BOTH".into(), "agent".into()), ("META".into(), "uri".into())]),
         labels: BTreeMap::new(),
+        keepsake: None,
     };
     adjust(&mut plan);
     let settings = merge(&plan.spec.containers[0]).unwrap();

@@ -263,6 +263,7 @@ impl State {
         if let Some(known) = self.tasks.get(&id) {
             task.progress.desired = task.progress.desired.max(known.progress.desired);
             self.queue.retain(|waiting| *waiting != id);
+            self.deadlines.retain(|(_, due)| *due != id);
         }
         if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
             self.queue.push_back(id.clone());

@@ -30,7 +30,9 @@ pub struct Task {
     pub(super) removal: Removal,
     /// What it takes of the host while it is admitted.
     pub(super) claim: ResourceClaim,
-    /// What it held of that when it was last looked at.
+    /// Its mark when it was last looked at.
+    pub(super) marked: usize,
+    /// What it held of its claim then.
     pub(super) held: Holds,
     /// When it was due then.
     pub(super) deadline: Option<Mono>,
@@ -91,8 +93,9 @@ impl Task {
         };
         let runs = progress.containers.iter().map(|(name, c)| (name.clone(), run(c))).collect();
         let reports = Reports::restored(&progress);
-        Self {
+        let mut task = Self {
             claim: spec.claim(),
+            marked: 0,
             held: Holds::Nothing,
             deadline: None,
             overtaken: 0,
@@ -103,7 +106,9 @@ impl Task {
             runs,
             reports,
             removal: Removal::NotDue,
-        }
+        };
+        task.marked = task.mark();
+        task
     }
 
     /// A task of which nothing but the ARN is known.

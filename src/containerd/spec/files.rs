@@ -28,11 +28,14 @@ pub fn hosts(
         let _ = writeln!(text, "{}\t{}", link.ipv4, links::host_names(link));
     }
     if let Some(address) = address {
-        let name = match &settings.domainname {
-            Some(domain) => format!("{hostname}.{domain} {hostname}"),
+        let whole = match &settings.domainname {
+            Some(domain) => format!("{hostname}.{domain}"),
             None => hostname.to_owned(),
         };
-        let _ = writeln!(text, "{address}\t{name}");
+        let _ = match whole.split_once('.') {
+            Some((name, _)) => writeln!(text, "{address}\t{whole} {name}"),
+            None => writeln!(text, "{address}\t{whole}"),
+        };
     }
     text
 }
@@ -128,6 +131,9 @@ mod tests {
         let text = hosts("web", Some(Ipv4Addr::new(172, 17, 0, 2)), &settings, &[]);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
         assert!(text.ends_with("10.9.9.9\tdb\n172.17.0.2\tweb.example.org web\n"), "{text}");
+        let plain =
+            hosts("web.example.org", Some(Ipv4Addr::new(172, 17, 0, 2)), &ContainerSettings::default(), &[]);
+        assert!(plain.ends_with("172.17.0.2\tweb.example.org web\n"), "{plain}");
         assert_eq!(hosts_of_host("127.0.0.1 me", &settings), "127.0.0.1 me\n10.9.9.9\tdb\n");
     }
 

@@ -1,7 +1,7 @@
 //! The `mounts` part of the spec: Docker's defaults, our generated files, the user's mounts. Pure.
 
 use super::{SpecError, SpecInput, process};
-use crate::containerd::docker_config::IpcChoice;
+use crate::containerd::docker_config::{ContainerSettings, IpcChoice};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,12 @@ pub struct BindMount {
 /// in the plan's directory.
 pub const GENERATED: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
 
+/// Those of them that a container sees: without a network there is nobody to be named.
+fn generated(settings: &ContainerSettings) -> impl Iterator<Item = &'static str> {
+    let disabled = settings.network_disabled;
+    GENERATED.into_iter().filter(move |target| !disabled || *target == "/etc/hostname")
+}
+
 /// All mounts, in the order in which they are to be made: Docker's defaults, then the rest by depth.
 ///
 /// # Errors
@@ -45,7 +51,7 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         let target = target.ok_or_else(|| SpecError::MountPath(path.clone()))?;
         add(&target, mount(&target, "tmpfs", "tmpfs", &tmpfs_options(path, options)?)?)?;
     }
-    for target in GENERATED {
+    for target in generated(input.settings) {
         if !own.iter().any(|(taken, _)| taken == target) {
             let name = target.trim_start_matches("/etc/");
             let file = input.plan.directory.join(name);

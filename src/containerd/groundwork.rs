@@ -127,11 +127,10 @@ fn generated_files(
         NetworkAttachment::Empty | NetworkAttachment::Namespace { .. } => {
             let ipv4 = plan.network.ipv4();
             // In host mode it would have the host's name, had its network not been disabled.
-            let names_host = settings.namespaces.host_uts
-                || (plan.spec.network_mode == NetworkMode::Host && settings.hostname.is_none());
-            let name = match names_host {
-                true => hosts_name(),
-                false => settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned()),
+            let name = match (&settings.hostname, plan.spec.network_mode) {
+                (Some(name), _) => name.clone(),
+                (None, NetworkMode::Host) => hosts_name(),
+                (None, _) => plan.id.short().to_owned(),
             };
             let hosts = files::hosts(&name, ipv4, settings, links);
             (name, hosts, true)

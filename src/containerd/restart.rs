@@ -63,7 +63,6 @@ impl ContainerService {
         // Records of older agents don't tell.
         let output = record.labels.get(LABEL_OUTPUT).cloned();
         let output = output.or_else(|| before.map(|process| process.stdout.clone())).unwrap_or_default();
-        let document = document(record);
         let label = document.as_ref().and_then(|d| d.linux().as_ref()?.mount_label().as_deref());
         let request = CreateTaskRequest {
             container_id: id.as_str().to_owned(),

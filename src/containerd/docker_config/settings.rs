@@ -18,7 +18,7 @@ pub struct ContainerSettings {
     pub domainname: Option<String>,
     /// `user[:group]`, in place of the image's.
     pub user: Option<String>,
-    /// Environment of the task definition; wins over the agent's and the image's.
+    /// Environment of the task definition; wins over the image's.
     pub environment: BTreeMap<String, String>,
     /// Variables named without a value: not even the image's are set.
     pub unset_environment: Vec<String>,

@@ -55,8 +55,15 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         if !own.iter().any(|(taken, _)| taken == target) {
             let name = target.trim_start_matches("/etc/");
             let file = input.plan.directory.join(name);
-            own.push((target.to_owned(), mount_path(target, "bind", &file, &["rbind", "rprivate"])?));
+            let access = if input.settings.read_only_rootfs { "ro" } else { "rw" };
+            own.push((target.to_owned(), mount_path(target, "bind", &file, &["rbind", access, "rprivate"])?));
         }
+    }
+    // It is no default of Docker's, but a mount of the container's own: it stays on a /dev of the user's.
+    if let Some(memory) = shared_memory(input)?
+        && !own.iter().any(|(taken, _)| taken == "/dev/shm")
+    {
+        own.push(("/dev/shm".to_owned(), memory));
     }
     own.sort_by_key(|(target, _)| target.matches('/').count());
 
@@ -98,7 +105,7 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     } else {
         &["ro", "nosuid", "noexec", "nodev", "relatime"]
     };
-    let mut all = vec![
+    Ok(vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount(
@@ -110,19 +117,19 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         mount("/sys", "sysfs", "sysfs", system)?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup)?,
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-    ];
+    ])
+}
+
+fn shared_memory(input: &SpecInput<'_>) -> Result<Option<Mount>, SpecError> {
     let size = format!("size={}", input.settings.shm_bytes);
-    match &input.settings.namespaces.ipc {
+    Ok(match &input.settings.namespaces.ipc {
         IpcChoice::Own => {
-            all.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?);
+            Some(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?)
         }
-        IpcChoice::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
-        IpcChoice::Of { shm, .. } => {
-            all.push(mount_path("/dev/shm", "bind", shm, &["rbind", "rprivate"])?);
-        }
-        IpcChoice::OwnWithoutShm => {}
-    }
-    Ok(all)
+        IpcChoice::Host => Some(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
+        IpcChoice::Of { shm, .. } => Some(mount_path("/dev/shm", "bind", shm, &["rbind", "rprivate"])?),
+        IpcChoice::OwnWithoutShm => None,
+    })
 }
 
 fn bind_mount(bind: &BindMount) -> Result<Mount, SpecError> {

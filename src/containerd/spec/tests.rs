@@ -226,7 +226,8 @@ fn mounts_of_the_user_take_the_place_of_defaults() {
             "/m/n",
             "/etc/resolv.conf",
             "/etc/hostname",
-            "/etc/hosts"
+            "/etc/hosts",
+            "/dev/shm"
         ]
     );
     let twice = container(json!({}), json!({"Tmpfs": {"/m": ""}}));

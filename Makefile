@@ -8,7 +8,7 @@ ARGS ?= examples/hello/task.json
 DENY_VERSION := 0.20.2
 DENY := $(TARGET)/tools/bin/cargo-deny
 
-.PHONY: help setup setup-test setup-bench build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench bench-health bench-step soak load deny-advisories fuzz-seeds fuzz-build fuzz fuzz-smoke
+.PHONY: help setup setup-test setup-bench parity-record build run test containerd-versions fmt-check clippy deny-tool deny doc-test unit other-containerds bench bench-health bench-step soak load deny-advisories fuzz-seeds fuzz-build fuzz fuzz-smoke
 
 help:
 	@echo 'make run [ARGS=task.json]  build, and run a task definition on this machine, without AWS'
@@ -17,6 +17,7 @@ help:
 	@echo 'make bench                 the launch bench (installs dockerd to compare with)'
 	@echo 'make bench-health          what health checks cost the agent'
 	@echo 'make bench-step            what one step of the state machine costs with 200 tasks'
+	@echo 'make parity-record          record what dockerd shows its containers, for tests/parity.rs'
 	@echo 'make soak [SOAK="--minutes 30 --tasks 200"]  short tasks on a line that keeps breaking'
 	@echo 'make fuzz [FUZZ_SECONDS=60] fuzz what reads the control plane, so long for each target'
 	@echo 'make deny-advisories       known vulnerabilities in dependencies (needs the network)'
@@ -113,6 +114,10 @@ bench-health: setup-test
 
 bench-step:
 	cargo bench --locked --bench step
+
+# What dockerd shows its containers, for tests/parity.rs on machines without it.
+parity-record: setup-bench
+	ECSD_PARITY_RECORD=1 cargo test --locked --test parity
 
 # Half an hour on a bad line; not a part of `make test`.
 SOAK ?= --minutes 30 --tasks 200

@@ -80,7 +80,7 @@ pub struct CreatePlan {
     pub cgroup: String,
     /// A directory of its own for generated files (hosts, resolv.conf, hostname, logs).
     pub directory: PathBuf,
-    /// Environment that the agent adds; what the task definition says wins.
+    /// Environment that the agent adds, over what the task definition says.
     pub agent_environment: BTreeMap<String, String>,
     /// Labels `com.amazonaws.ecs.*`; they win over the task definition's.
     pub labels: BTreeMap<String, String>,

@@ -5,6 +5,7 @@ use super::{DONE, FAILED, Failure};
 use crate::cgroup::CgroupService;
 use crate::config::Config;
 use crate::containerd::runtimes::{find_program, nvidia_program};
+use crate::containerd::{apparmor, selinux};
 use crate::control::attributes::{Capabilities, attributes};
 use crate::control::gpu::GpuInfo;
 use crate::control::{chain, routes};
@@ -25,6 +26,10 @@ pub(super) struct Abilities {
     task_limits: bool,
     /// The log writer is there.
     logger: bool,
+    /// Containers get SELinux labels.
+    selinux: bool,
+    /// Containers are confined by AppArmor.
+    apparmor: bool,
     /// UUIDs of the GPUs that containers can be given.
     pub gpus: Vec<String>,
     /// Version of their driver; empty where it is not known, or there are none to give.
@@ -61,6 +66,8 @@ impl Abilities {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
             logger: super::options::logger_program(config).is_ok(),
+            selinux: config.selinux_capable && selinux::contexts().is_some(),
+            apparmor: config.apparmor_capable && apparmor::available(),
             gpus: gpus.ids,
             gpu_driver: gpus.driver_version,
             ipv6_only: ipv6_only(config, Path::new("/proc")),
@@ -75,6 +82,8 @@ impl Abilities {
             custom: config.instance_attributes.clone(),
             logging_drivers,
             privileged: self.privileged && !config.privileged_disabled,
+            selinux: self.selinux,
+            apparmor: self.apparmor,
             task_limits: self.task_limits,
             health_checks: !config.health_checks_disabled,
             task_iam_role: config.task_iam_role,

@@ -8,7 +8,7 @@ use super::registration::{self, cluster_or_default};
 use super::{Failure, Overrides, facts, lifecycle, options};
 use crate::cgroup::CgroupService;
 use crate::config::Config;
-use crate::containerd::{Connection, ContainerService, ImageService};
+use crate::containerd::{Connection, ContainerService, ImageService, apparmor};
 use crate::control::api::InstanceReporter;
 use crate::control::credentials::{ChainOptions, CredentialsCache};
 use crate::control::http::SchemeClient;
@@ -160,6 +160,7 @@ impl Host {
             let failed = |error| Failure::retry(format!("volumes in ECS_DATADIR: {error}"));
             Arc::new(opened.await.map_err(Failure::retry)?.map_err(failed)?)
         };
+        load_apparmor_profile().await;
         let images_of_containers = Arc::new(glue::Images(images.store()));
         let containers =
             ContainerService::new(connection, of_containers, images_of_containers, volumes.clone());
@@ -168,7 +169,21 @@ impl Host {
             .map_err(|error| Failure::terminal(chain(&error)))?;
         networks.start().await.map_err(|error| Failure::retry(chain(&error)))?;
         let networks = Arc::new(networks);
+        if let Some(gateway) = networks.gateway() {
+            containers.set_gateway(gateway);
+        }
         Ok(Self { images, containers, networks, cgroups, volumes, doctor, abilities })
+    }
+}
+
+/// Before the first container, so that none runs unconfined where it need not.
+async fn load_apparmor_profile() {
+    match tokio::task::spawn_blocking(apparmor::load_default).await {
+        Ok(Ok(true)) => tracing::info!("loaded the AppArmor profile docker-default"),
+        Ok(Ok(false)) | Err(_) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "containers run unconfined by AppArmor");
+        }
     }
 }
 

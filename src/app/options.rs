@@ -70,6 +70,8 @@ pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<Contai
         runtime: config.containerd_runtime.clone(),
         runtime_binary: config.containerd_runtime_binary.as_ref().map(|path| path.display().to_string()),
         systemd_cgroup,
+        propagate_task_memory: config.propagate_task_memory_limit,
+        selinux: config.selinux_capable,
         logger_program: logger_program(config)?,
         init_program: init_program(config),
         nvidia_runtime: config.nvidia_runtime.clone(),

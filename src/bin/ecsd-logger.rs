@@ -1,10 +1,12 @@
 //! The logger of one container: `ecsd-logger --config <file>`, started by the containerd shim with
 //! fd 3 = the container's stdout, fd 4 = its stderr, fd 5 = a pipe to say "ready" on, and
 //! CONTAINER_ID in the environment. Ends when both pipes have ended, and never before: that would
-//! break the container's writes.
+//! break the container's writes. Started as `runtime-with-input` it becomes the OCI runtime; see
+//! [`ecsd::logs::input`].
 
-use ecsd::logs::{LoggerConfig, logger};
+use ecsd::logs::{LoggerConfig, input, logger};
 use nix::sys::signal::{SigSet, Signal};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -43,6 +45,14 @@ fn config_path() -> Option<PathBuf> {
 }
 
 fn main() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some((link, arguments)) = arguments.split_first()
+        && let Some(link) = input::started_as(link)
+    {
+        let error = input::become_runtime(link, arguments);
+        complain(&format!("{}: {error}", link.display()));
+        std::process::exit(1);
+    }
     // The shim sends SIGTERM when it deletes the task; the last lines may still be in the pipes.
     let mut ignored = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {

@@ -14,13 +14,14 @@
 use crate::containerd::Connection;
 use crate::containerd::calls::Calls;
 use crate::containerd::connection::failure;
-use crate::containerd::create::AccountsCache;
+use crate::containerd::create::LookCache;
 use crate::containerd::events::{EventHub, wall};
 use crate::containerd::groups::ShimGroups;
 use crate::containerd::keepsake;
 use crate::containerd::lookup::ImageLookup;
 use crate::containerd::marks::KnownMarks;
 use crate::containerd::oom::OomCounters;
+use crate::containerd::selinux;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
 use crate::model::{ContainerId, ContainerKey, ExitRecord, HeldContainer, StopReason, TaskArn, Wall};
@@ -37,8 +38,9 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
 /// Label: ARN of the task. With the name, what makes a container ours.
@@ -74,6 +76,11 @@ pub struct ContainerOptions {
     pub runtime_binary: Option<String>,
     /// cgroups are made by systemd, and named `slice:prefix:name`.
     pub systemd_cgroup: bool,
+    /// On cgroup v2 a container without a memory limit of its own gets its task's
+    /// (ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2).
+    pub propagate_task_memory: bool,
+    /// Containers get SELinux labels, where the host has SELinux (ECS_SELINUX_CAPABLE).
+    pub selinux: bool,
     /// The program that writes a container's log; absolute.
     pub logger_program: PathBuf,
     /// Where [`super::init::install`] wrote the program that is PID 1; `None` where it could not.
@@ -95,7 +102,8 @@ pub struct ContainerService {
     pub(super) host: HostFacts,
     pub(super) events: EventHub,
     pub(super) groups: ShimGroups,
-    pub(super) accounts: AccountsCache,
+    pub(super) looks: LookCache,
+    pub(super) gateway: OnceLock<Ipv4Addr>,
     pub(super) kills: OomCounters,
     pub(super) marks: KnownMarks,
 }
@@ -108,18 +116,26 @@ impl ContainerService {
         images: Arc<dyn ImageLookup>,
         volumes: Arc<dyn Volumes>,
     ) -> Self {
+        let selinux = if options.selinux { selinux::contexts() } else { None };
         Self {
             connection,
             images,
             volumes,
-            host: HostFacts { init: options.init_program.clone(), ..HostFacts::read() },
+            host: HostFacts { selinux, init: options.init_program.clone(), ..HostFacts::read() },
             options,
             events: EventHub::default(),
             groups: ShimGroups::default(),
-            accounts: AccountsCache::default(),
+            looks: LookCache::default(),
+            gateway: OnceLock::new(),
             kills: OomCounters::default(),
             marks: KnownMarks::default(),
         }
+    }
+
+    /// The host's address on the containers' bridge, for those that ask for it by `host-gateway`. Once,
+    /// before the first container.
+    pub fn set_gateway(&self, gateway: Ipv4Addr) {
+        let _ = self.gateway.set(gateway);
     }
 
     /// Follows containerd's events for ever. One task runs it for the life of the agent; without

@@ -15,20 +15,23 @@ use crate::containerd::containers::{
 use crate::containerd::copyup::CopyUp;
 use crate::containerd::docker_config::{self, ContainerSettings};
 use crate::containerd::events::now;
-use crate::containerd::groundwork::{self, Groundwork, GroundworkError};
+use crate::containerd::groundwork::{self, Groundwork, GroundworkError, Programs};
 use crate::containerd::health::stored;
+use crate::containerd::init_layer;
 use crate::containerd::keepsake;
 use crate::containerd::relabel;
-use crate::containerd::rootfs;
+use crate::containerd::rootfs::{self, ImageLook};
 use crate::containerd::runc_options::Options;
 use crate::containerd::runtimes::RuntimeChoice;
 use crate::containerd::signals;
+use crate::containerd::spec::confinement;
+use crate::containerd::spec::facts::CgroupVersion;
 use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::mounts::{BindMount, GENERATED};
 use crate::containerd::spec::process::INIT_TARGET;
 use crate::containerd::spec::shortfalls::shortfalls;
 use crate::containerd::spec::{self, SpecInput};
-use crate::containerd::user::{self, Accounts};
+use crate::containerd::user;
 use crate::containerd::volumes::{self, Volume};
 use crate::model::{ContainerId, ContainerKind, ContainerSpec, HealthCheck, StopReason, TaskId, Wall};
 use crate::ports::CreatePlan;
@@ -66,24 +69,24 @@ fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Account files by image (chain id): read once, then off the launch path.
+/// What was seen in images (by chain id): looked at once, then off the launch path.
 #[derive(Debug, Default)]
-pub(super) struct AccountsCache(Mutex<HashMap<String, Arc<Accounts>>>);
+pub(super) struct LookCache(Mutex<HashMap<String, Arc<ImageLook>>>);
 
-impl AccountsCache {
+impl LookCache {
     /// More images than a host has in use; a few kilobytes each.
     const MOST: usize = 256;
 
-    fn get(&self, chain_id: &str) -> Option<Arc<Accounts>> {
+    fn get(&self, chain_id: &str) -> Option<Arc<ImageLook>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(chain_id).cloned()
     }
 
-    fn put(&self, chain_id: &str, accounts: Arc<Accounts>) {
+    fn put(&self, chain_id: &str, look: Arc<ImageLook>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= Self::MOST {
             all.clear();
         }
-        all.insert(chain_id.to_owned(), accounts);
+        all.insert(chain_id.to_owned(), look);
     }
 }
 
@@ -115,20 +118,26 @@ impl ContainerService {
             tracing::warn!(container = %plan.spec.key(&plan.name), "{warning}");
         }
         let fills = creation.volumes.iter().any(|volume| volume.copy_up);
-        let known = creation.chain_id.as_ref().and_then(|id| self.accounts.get(id)).filter(|_| !fills);
+        let known = creation.chain_id.as_ref().and_then(|id| self.looks.get(id)).filter(|_| !fills);
         let (mounts, output) = match known {
-            Some(accounts) => {
+            Some(look) => {
+                let snapshot = async {
+                    let mounts = self.prepare(&creation).await?;
+                    write_init_layer(&mounts, &look).await?;
+                    Ok(mounts)
+                };
                 let record = async {
                     let ground = self.lay(&creation).await?;
-                    self.record_container(&creation, &ground, &accounts).await?;
+                    self.record_container(&creation, &ground, &look).await?;
                     Ok(ground.output)
                 };
-                tokio::try_join!(self.prepare(&creation), record)?
+                tokio::try_join!(snapshot, record)?
             }
             None => {
                 let (mounts, ground) = tokio::try_join!(self.prepare(&creation), self.lay(&creation))?;
-                let accounts = self.look_into(&creation, mounts.clone(), &ground).await?;
-                self.record_container(&creation, &ground, &accounts).await?;
+                let look = self.look_into(&creation, mounts.clone(), &ground).await?;
+                write_init_layer(&mounts, &look).await?;
+                self.record_container(&creation, &ground, &look).await?;
                 (mounts, ground.output)
             }
         };
@@ -148,6 +157,11 @@ impl ContainerService {
         self.join_namespaces(&plan.spec, &mut settings.namespaces).await?;
         let asked = settings.runtime.as_deref();
         let runtime = RuntimeChoice::of(&self.options, &plan.spec, container, asked)?;
+        let of_task = plan.spec.memory_mib.filter(|_| self.options.propagate_task_memory);
+        settings.resources.within_task(of_task, self.host.cgroups == CgroupVersion::V2);
+        if !settings.resolve_gateway(self.gateway.get().copied()) {
+            return Err(cannot_create("unable to derive the IP value for host-gateway"));
+        }
         let image = self.images.unpacked(&container.image).await?;
         let of_image = image.config.config().as_ref().and_then(|c| c.stop_signal().clone());
         let stop_signal = match settings.stop_signal.as_ref().or(of_image.as_ref()).filter(|s| !s.is_empty())
@@ -246,10 +260,16 @@ impl ContainerService {
     pub(super) async fn lay(&self, creation: &Creation<'_>) -> Result<Groundwork, StopReason> {
         let (plan, settings) = (creation.plan.clone(), creation.settings.clone());
         let (volumes, links) = (creation.volumes.clone(), creation.links.clone());
-        let logger = self.options.logger_program.clone();
+        let program = creation.runtime.program.clone();
+        let programs = Programs {
+            logger: self.options.logger_program.clone(),
+            runtime: (!program.is_empty()).then_some(program),
+        };
+        let own = confinement::labels(&self.host, &creation.settings, &creation.plan.id);
         let labels = relabel::labels(&self.host, &creation.settings, &creation.plan.id);
         let work = tokio::task::spawn_blocking(move || {
-            let ground = groundwork::lay(&plan, &settings, &volumes, &links, &logger)?;
+            let label = own.as_ref().map(|own| own.mount.as_str());
+            let ground = groundwork::lay(&plan, &settings, &volumes, &links, &programs, label)?;
             volumes.iter().try_for_each(|volume| relabel::volume(volume, labels.as_ref()))?;
             Ok(ground)
         });
@@ -265,18 +285,18 @@ impl ContainerService {
         creation: &Creation<'_>,
         mounts: Vec<Mount>,
         ground: &Groundwork,
-    ) -> Result<Arc<Accounts>, StopReason> {
+    ) -> Result<Arc<ImageLook>, StopReason> {
         let fill = |volume: &Volume| CopyUp {
             target: volume.bind.target.clone(),
             directory: PathBuf::from(&volume.bind.source),
         };
         let copies = creation.volumes.iter().filter(|volume| volume.copy_up).map(fill).collect();
-        let accounts = rootfs::look(mounts, ground.scratch.clone(), copies).await;
-        let accounts = Arc::new(accounts.map_err(|error| cannot_create(with_causes(&error)))?);
+        let look = rootfs::look(mounts, ground.scratch.clone(), copies).await;
+        let look = Arc::new(look.map_err(|error| cannot_create(with_causes(&error)))?);
         if let Some(id) = &creation.chain_id {
-            self.accounts.put(id, Arc::clone(&accounts));
+            self.looks.put(id, Arc::clone(&look));
         }
-        Ok(accounts)
+        Ok(look)
     }
 
     /// The container's record with its spec. One that is there is brought up to date.
@@ -284,9 +304,9 @@ impl ContainerService {
         &self,
         creation: &Creation<'_>,
         ground: &Groundwork,
-        accounts: &Accounts,
+        look: &ImageLook,
     ) -> Result<(), StopReason> {
-        let container = self.container(creation, ground, accounts)?;
+        let container = self.container(creation, ground, look)?;
         let failed =
             |status: &tonic::Status| failure("CannotCreateContainerError", "record the container", status);
         self.marks.keep(&creation.plan.id, &container.labels);
@@ -311,12 +331,12 @@ impl ContainerService {
         &self,
         creation: &Creation<'_>,
         ground: &Groundwork,
-        accounts: &Accounts,
+        look: &ImageLook,
     ) -> Result<Container, StopReason> {
         let (plan, settings, image) = (creation.plan, &creation.settings, &creation.image);
         let of_image = image.config().as_ref().and_then(|c| c.user().clone());
         let asked = settings.user.clone().or(of_image).unwrap_or_default();
-        let user = user::resolve(&asked, &settings.groups, accounts).map_err(cannot_create)?;
+        let user = user::resolve(&asked, &settings.groups, &look.accounts).map_err(cannot_create)?;
         let binds: Vec<BindMount> = creation.volumes.iter().map(|volume| volume.bind.clone()).collect();
         let input = SpecInput {
             plan,
@@ -331,8 +351,9 @@ impl ContainerService {
         };
         let spec = spec::build(&input).map_err(|error| cannot_create(with_causes(&error)))?;
         let value = serde_json::to_vec(&spec).map_err(cannot_create)?;
-        let RuntimeChoice { shim, program } = creation.runtime.clone();
-        let options = Options { binary_name: program, systemd_cgroup: self.options.systemd_cgroup };
+        let shim = creation.runtime.shim.clone();
+        let binary_name = ground.runtime.clone().unwrap_or_default();
+        let options = Options { binary_name, systemd_cgroup: self.options.systemd_cgroup };
         let options = creation.runtime.is_runc().then(|| to_any(&options));
         // Without an image there is no snapshot.
         let of_snapshot =
@@ -358,10 +379,12 @@ impl ContainerService {
         output: String,
     ) -> Result<(), StopReason> {
         let (plan, task) = (creation.plan, creation.plan.spec.id());
+        let labels = confinement::labels(&self.host, &creation.settings, &plan.id);
+        let label = labels.as_ref().map(|labels| labels.mount.as_str());
         let request = CreateTaskRequest {
             container_id: plan.id.as_str().to_owned(),
-            rootfs,
-            terminal: creation.settings.terminal(),
+            rootfs: with_label(rootfs, label),
+            terminal: creation.settings.tty,
             stdout: output.clone(),
             stderr: output,
             ..CreateTaskRequest::default()
@@ -397,6 +420,26 @@ impl ContainerService {
         }
         self.groups.settle(task, id);
         Ok(())
+    }
+}
+
+/// The layers, with the SELinux label that their files have for the container.
+pub(super) fn with_label(mut rootfs: Vec<Mount>, label: Option<&str>) -> Vec<Mount> {
+    if let Some(label) = label {
+        let of_layers = rootfs.iter_mut().filter(|mount| mount.r#type == "overlay");
+        of_layers.for_each(|mount| mount.options.push(format!("context=\"{label}\"")));
+    }
+    rootfs
+}
+
+/// What Docker's init layer has, in the container's own layer.
+async fn write_init_layer(mounts: &[Mount], look: &ImageLook) -> Result<(), StopReason> {
+    let Some(layer) = init_layer::writable_layer(mounts) else { return Ok(()) };
+    let etc = look.etc;
+    let work = tokio::task::spawn_blocking(move || init_layer::write(&layer, etc));
+    match work.await {
+        Ok(done) => done.map_err(|errno| cannot_create(format!("write the init layer: {errno}"))),
+        Err(_) => Err(cannot_create("the thread that writes the init layer did not come back")),
     }
 }
 

@@ -16,8 +16,8 @@ mod values;
 
 pub use mounts::{Bind, MountRequest, MountSource, Relabel, SharedFrom};
 pub use settings::{
-    ContainerSettings, DeviceRequest, DeviceRule, IpcChoice, NamespaceSettings, PidChoice, ResourceSettings,
-    SeccompChoice, SelinuxChoice, Ulimit,
+    ContainerSettings, DeviceRequest, DeviceRule, HOST_GATEWAY, IpcChoice, NamespaceSettings, PidChoice,
+    ResourceSettings, SeccompChoice, SelinuxChoice, Ulimit,
 };
 
 use crate::containerd::json::{Document, ValueError, show};
@@ -101,6 +101,7 @@ fn merge_config(settings: &mut ContainerSettings, config: &Document<'_>) -> Resu
             "cmd" => settings.command = given(config.texts(key)?),
             "entrypoint" => settings.entry_point = given(config.texts(key)?),
             "env" => {
+                settings.environment_is_whole = true;
                 settings.environment.clear();
                 settings.unset_environment.clear();
                 for line in config.texts(key)? {
@@ -121,6 +122,7 @@ fn merge_config(settings: &mut ContainerSettings, config: &Document<'_>) -> Resu
             "volumes" => settings.volumes = config.each_key(key, values::mount_path)?,
             "tty" => settings.tty = config.flag(key)?,
             "openstdin" => settings.open_stdin = config.flag(key)?,
+            "networkdisabled" => settings.network_disabled = config.flag(key)?,
             _ => warn_unknown(settings, config, key, value),
         }
     }
@@ -174,7 +176,7 @@ fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> R
             }
             "memory" | "memoryreservation" | "memoryswap" | "memoryswappiness" | "cpushares"
             | "cpuperiod" | "cpuquota" | "nanocpus" | "cpusetcpus" | "cpusetmems" | "pidslimit"
-            | "oomkilldisable" => {
+            | "oomkilldisable" | "blkioweight" => {
                 resources::merge(&mut settings.resources, host, key)?;
             }
             _ => warn_unknown(settings, host, key, value),

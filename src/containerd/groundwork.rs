@@ -4,11 +4,12 @@
 
 use crate::containerd::devices;
 use crate::containerd::docker_config::ContainerSettings;
+use crate::containerd::selinux;
 use crate::containerd::spec::files;
 use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::linux::HostDevice;
 use crate::containerd::volumes::Volume;
-use crate::model::LogDriver;
+use crate::model::{LogDriver, NetworkMode};
 use crate::ports::{CreatePlan, NetworkAttachment};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -42,6 +43,21 @@ pub enum GroundworkError {
     Devices(#[source] std::io::Error),
 }
 
+impl From<std::io::Error> for GroundworkError {
+    fn from(source: std::io::Error) -> Self {
+        Self::Io { what: "label files by", path: "/proc/thread-self/attr/fscreate".into(), source }
+    }
+}
+
+/// Programs that the shim shall run for a container.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The log writer.
+    pub logger: PathBuf,
+    /// The OCI runtime; `None` is the shim's own choice.
+    pub runtime: Option<String>,
+}
+
 /// What the rest of the creation needs to know.
 #[derive(Debug)]
 pub struct Groundwork {
@@ -49,13 +65,15 @@ pub struct Groundwork {
     pub hostname: String,
     /// Devices beyond the usual ones.
     pub devices: Vec<HostDevice>,
+    /// The OCI runtime for this container; `None` is the shim's own choice.
+    pub runtime: Option<String>,
     /// URI of its output for the shim; empty is nowhere.
     pub output: String,
     /// An empty directory to mount on.
     pub scratch: PathBuf,
 }
 
-/// Makes them all.
+/// Makes them all; `label` is what SELinux knows a container's files by.
 ///
 /// # Errors
 /// [`GroundworkError`]
@@ -64,7 +82,8 @@ pub fn lay(
     settings: &ContainerSettings,
     volumes: &[Volume],
     links: &[LinkedContainer],
-    logger: &Path,
+    programs: &Programs,
+    label: Option<&str>,
 ) -> Result<Groundwork, GroundworkError> {
     let scratch = plan.directory.join("image");
     directory(&scratch)?;
@@ -77,7 +96,7 @@ pub fn lay(
             (Err(_), false) => return Err(GroundworkError::NoSource(source.clone())),
         }
     }
-    let hostname = generated_files(plan, settings, links)?;
+    let hostname = selinux::labelled(label, || generated_files(plan, settings, links))?;
     let devices = match settings.privileged {
         true => devices::all_and(&settings.devices),
         false => devices::requested(&settings.devices),
@@ -85,7 +104,8 @@ pub fn lay(
     Ok(Groundwork {
         hostname,
         devices: devices.map_err(GroundworkError::Devices)?,
-        output: output(plan, settings, logger)?,
+        output: output(plan, settings, &programs.logger)?,
+        runtime: runtime(plan, settings, programs)?,
         scratch,
     })
 }
@@ -106,9 +126,11 @@ fn generated_files(
         }
         NetworkAttachment::Empty | NetworkAttachment::Namespace { .. } => {
             let ipv4 = plan.network.ipv4();
-            let name = match settings.namespaces.host_uts {
-                true => hosts_name(),
-                false => settings.hostname.clone().unwrap_or_else(|| plan.id.short().to_owned()),
+            // In host mode it would have the host's name, had its network not been disabled.
+            let name = match (&settings.hostname, plan.spec.network_mode) {
+                (Some(name), _) => name.clone(),
+                (None, NetworkMode::Host) => hosts_name(),
+                (None, _) => plan.id.short().to_owned(),
             };
             let hosts = files::hosts(&name, ipv4, settings, links);
             (name, hosts, true)
@@ -132,19 +154,42 @@ fn generated_files(
 /// containerd-and-crates 3). One pair only: the shim gives pairs in random order.
 fn output(plan: &CreatePlan, settings: &ContainerSettings, logger: &Path) -> Result<String, GroundworkError> {
     let default = LogDriver::JsonFile { max_size: None, max_files: 1 };
-    let LogDriver::JsonFile { max_size, max_files } = settings.log.as_ref().unwrap_or(&default) else {
-        return Ok(String::new());
-    };
     let log = plan.directory.join(format!("{}-json.log", plan.id));
-    let config = serde_json::json!({
-        "driver": "json-file",
-        "path": plain(&log)?,
-        "max_size": max_size,
-        "max_files": max_files,
-    });
+    let config = match settings.log.as_ref().unwrap_or(&default) {
+        LogDriver::JsonFile { max_size, max_files } => serde_json::json!({
+            "driver": "json-file",
+            "path": plain(&log)?,
+            "max_size": max_size,
+            "max_files": max_files,
+        }),
+        // The shim makes a terminal only where its output goes somewhere.
+        LogDriver::None if settings.tty => serde_json::json!({ "driver": "none" }),
+        LogDriver::None => return Ok(String::new()),
+    };
     let file = plan.directory.join("logger.json");
     write(&file, config.to_string().as_bytes(), 0o600)?;
     Ok(format!("binary://{}?--config={}", plain(logger)?, plain(&file)?))
+}
+
+/// The OCI runtime. For an input that stays open without a terminal it is a link to the log writer, which
+/// opens it and becomes the runtime (`logs::input`).
+fn runtime(
+    plan: &CreatePlan,
+    settings: &ContainerSettings,
+    programs: &Programs,
+) -> Result<Option<String>, GroundworkError> {
+    if !settings.open_stdin || settings.tty {
+        return Ok(programs.runtime.clone());
+    }
+    let link = plan.directory.join("runtime-with-input");
+    let runtime = programs.runtime.as_deref().unwrap_or("runc");
+    write(&link.with_extension("program"), runtime.as_bytes(), 0o600)?;
+    match std::os::unix::fs::symlink(&programs.logger, &link) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(GroundworkError::Io { what: "link", path: link, source: error })
+        }
+        _ => Ok(Some(plain(&link)?.to_owned())),
+    }
 }
 
 /// A path that reads the same inside a URI.

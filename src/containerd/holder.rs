@@ -17,10 +17,10 @@ use crate::containerd::docker_config::{
     self, ContainerSettings, DEFAULT_SHM_BYTES, IpcChoice, NamespaceSettings, PidChoice, Relabel,
 };
 use crate::containerd::events::now;
+use crate::containerd::rootfs::ImageLook;
 use crate::containerd::runtimes::RuntimeChoice;
 use crate::containerd::shared_memory;
 use crate::containerd::spec::mounts::BindMount;
-use crate::containerd::user::Accounts;
 use crate::containerd::volumes::Volume;
 use crate::model::{
     ContainerId, ContainerSpec, IpcMode, LogDriver, NAMESPACE_HOLDER, PidMode, StopReason, TaskArn, TaskSpec,
@@ -67,7 +67,7 @@ impl ContainerService {
             health: None,
         };
         let ground = self.lay(&creation).await?;
-        self.record_container(&creation, &ground, &Accounts::default()).await?;
+        self.record_container(&creation, &ground, &ImageLook::default()).await?;
         self.create_process(&creation, Vec::new(), ground.output).await?;
         Ok(now())
     }

@@ -1,4 +1,5 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
+pub mod apparmor;
 pub mod calls;
 pub mod connection;
 pub mod containers;
@@ -14,6 +15,7 @@ mod holder;
 pub mod image;
 pub mod images;
 pub mod init;
+mod init_layer;
 mod json;
 mod keepsake;
 mod linked;
@@ -26,6 +28,7 @@ mod restart;
 mod rootfs;
 pub mod runc_options;
 pub mod runtimes;
+pub mod selinux;
 mod shared_memory;
 mod signals;
 pub mod spec;

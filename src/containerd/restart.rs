@@ -4,6 +4,7 @@
 
 use crate::containerd::connection::failure;
 use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_ARN};
+use crate::containerd::create::with_label;
 use crate::containerd::events::now;
 use crate::containerd::holder::joined_process;
 use crate::model::{ContainerId, StopReason, TaskArn, Wall};
@@ -62,9 +63,10 @@ impl ContainerService {
         // Records of older agents don't tell.
         let output = record.labels.get(LABEL_OUTPUT).cloned();
         let output = output.or_else(|| before.map(|process| process.stdout.clone())).unwrap_or_default();
+        let label = document.as_ref().and_then(|d| d.linux().as_ref()?.mount_label().as_deref());
         let request = CreateTaskRequest {
             container_id: id.as_str().to_owned(),
-            rootfs: rootfs.into_inner().mounts,
+            rootfs: with_label(rootfs.into_inner().mounts, label),
             terminal: document.as_ref().is_some_and(has_terminal),
             stdout: output.clone(),
             stderr: output,

@@ -59,12 +59,32 @@ pub enum RootfsError {
     Thread,
 }
 
+/// What was seen in an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageLook {
+    /// Its account files.
+    pub accounts: Accounts,
+    /// Its /etc, where it is a directory.
+    pub etc: Option<DirectoryAbout>,
+}
+
+/// Owner and mode of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectoryAbout {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// Mounts the layers, reads the account files and fills the volumes. `at` is an existing empty
 /// directory. Answers when the thread is done; dropping the future doesn't stop it.
 ///
 /// # Errors
 /// [`RootfsError`]
-pub async fn look(mounts: Vec<Mount>, at: PathBuf, copies: Vec<CopyUp>) -> Result<Accounts, RootfsError> {
+pub async fn look(mounts: Vec<Mount>, at: PathBuf, copies: Vec<CopyUp>) -> Result<ImageLook, RootfsError> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     let work = move || {
         // Nobody may be left to hear it.
@@ -76,7 +96,7 @@ pub async fn look(mounts: Vec<Mount>, at: PathBuf, copies: Vec<CopyUp>) -> Resul
 }
 
 /// The work of the thread. Its mount namespace and working directory are its own from here on.
-fn look_here(mounts: &[Mount], at: &Path, copies: &[CopyUp]) -> Result<Accounts, RootfsError> {
+fn look_here(mounts: &[Mount], at: &Path, copies: &[CopyUp]) -> Result<ImageLook, RootfsError> {
     let root = mount_layers(mounts, at)?;
     let accounts =
         Accounts { passwd: read_text(&root, "/etc/passwd")?, group: read_text(&root, "/etc/group")? };
@@ -87,7 +107,16 @@ fn look_here(mounts: &[Mount], at: &Path, copies: &[CopyUp]) -> Result<Accounts,
             source,
         })?;
     }
-    Ok(accounts)
+    Ok(ImageLook { accounts, etc: about_directory(&root, "/etc")? })
+}
+
+/// A directory of the image, not one that a symlink leads to.
+fn about_directory(root: &OwnedFd, path: &'static str) -> Result<Option<DirectoryAbout>, RootfsError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let failed = |errno| RootfsError::Kernel { what: "look at", path: path.into(), errno };
+    let Some(directory) = open_inside(root, path, flags).map_err(failed)? else { return Ok(None) };
+    let about = nix::sys::stat::fstat(&directory).map_err(failed)?;
+    Ok(Some(DirectoryAbout { mode: about.st_mode & 0o7777, uid: about.st_uid, gid: about.st_gid }))
 }
 
 fn mount_layers(mounts: &[Mount], at: &Path) -> Result<OwnedFd, RootfsError> {
@@ -249,9 +278,9 @@ mod tests {
             CopyUp { target: "/data".into(), directory: base.join("full") },
             CopyUp { target: "/absent".into(), directory: base.join("volume") },
         ];
-        let accounts = look(mounts, base.join("at"), copies).await.unwrap();
-        assert_eq!(accounts.passwd, "web:x:33:33::/:/x\n");
-        assert_eq!(accounts.group, "inside:x:5:\n");
+        let look = super::look(mounts, base.join("at"), copies).await.unwrap();
+        assert_eq!(look.accounts.passwd, "web:x:33:33::/:/x\n");
+        assert_eq!(look.accounts.group, "inside:x:5:\n");
         let file = base.join("volume/sub/file").metadata().unwrap();
         assert_eq!((file.uid(), file.gid()), (33, 34));
         assert_eq!(base.join("volume").metadata().unwrap().mode() & 0o777, 0o700);

@@ -106,6 +106,8 @@ mod tests {
             runtime: "io.containerd.runc.v2".into(),
             runtime_binary: Some("/usr/bin/crun".into()),
             systemd_cgroup: false,
+            propagate_task_memory: false,
+            selinux: false,
             logger_program: PathBuf::new(),
             init_program: None,
             shm_dir: PathBuf::new(),

@@ -23,6 +23,10 @@ pub struct Capabilities {
     pub logging_drivers: Vec<String>,
     /// Containers can be given all privileges, and `ECS_DISABLE_PRIVILEGED` does not forbid it.
     pub privileged: bool,
+    /// Containers get SELinux labels: `ECS_SELINUX_CAPABLE`, on a host that has it.
+    pub selinux: bool,
+    /// Containers are confined by AppArmor: `ECS_APPARMOR_CAPABLE`, on a host that has it.
+    pub apparmor: bool,
     /// Task cgroups can be made and limited.
     pub task_limits: bool,
     /// `ECS_DISABLE_DOCKER_HEALTH_CHECK` does not hide that there are health checks.
@@ -49,6 +53,8 @@ impl Default for Capabilities {
             custom: BTreeMap::new(),
             logging_drivers: vec!["json-file".into(), "none".into()],
             privileged: true,
+            selinux: false,
+            apparmor: false,
             task_limits: true,
             health_checks: true,
             task_iam_role: false,
@@ -99,8 +105,8 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     // in all of them.
     (P1, "docker-remote-api.1.", Each(|_| DOCKER_API.map(str::to_owned).to_vec())),
     (P1, "logging-driver.", Each(logging_drivers)),
-    (P1, "selinux", NotBuilt),
-    (P1, "apparmor", NotBuilt),
+    (P1, "selinux", If(|has| has.selinux)),
+    (P1, "apparmor", If(|has| has.apparmor)),
     (P1, "task-iam-role", If(|has| has.task_iam_role)),
     (P1, "task-iam-role-network-host", If(|has| has.task_iam_role_network_host)),
     (P2, "task-cpu-mem-limit", If(|has| has.task_limits)),

@@ -126,7 +126,23 @@ pub struct Converted {
 /// # Errors
 /// [`PayloadError`]
 pub fn convert(task: &wire::Task) -> Result<Converted, PayloadError> {
-    convert_with(task, &|_| EndpointId::new(uuid::Uuid::new_v4().to_string()))
+    let converted = convert_with(task, &|_| EndpointId::new(uuid::Uuid::new_v4().to_string()))?;
+    check_memory(&converted.spec)?;
+    Ok(converted)
+}
+
+/// No container may have more than its task (spec/task-engine.md 1.13). Tasks that were taken before are
+/// past that.
+fn check_memory(spec: &TaskSpec) -> Result<(), PayloadError> {
+    let Some(of_task) = spec.memory_mib else { return Ok(()) };
+    match spec.containers.iter().find(|container| container.memory_mib > of_task) {
+        Some(container) => {
+            let what = format!("container {:?}: memory", container.name);
+            let why = format!("it must not be more than the task's {of_task} MiB");
+            Err(bad(&what, &container.memory_mib.to_string(), why))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Converts a task, taking the endpoint ids from `endpoint` by container name.

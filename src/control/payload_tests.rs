@@ -345,6 +345,19 @@ fn dependencies_that_can_not_be_met_are_refused() {
 }
 
 #[test]
+fn a_container_has_no_more_memory_than_its_task() {
+    let with = |task_mib: i64, container_mib: i64| {
+        let mut source = task("", "");
+        source.memory = task_mib;
+        source.containers[0].memory = container_mib;
+        convert(&source)
+    };
+    assert!(with(64, 64).is_ok() && with(0, 128).is_ok());
+    let error = with(64, 65).unwrap_err().to_string();
+    assert!(error.contains("memory") && error.contains("the task's 64 MiB"), "{error}");
+}
+
+#[test]
 fn null_overrides_and_empty_documents_are_nothing() {
     for text in ["", "{}", "null", r#"{\"command\":null}"#] {
         assert_eq!(web(&format!(r#","command":["a"],"overrides":"{text}""#)).command, ["a"]);

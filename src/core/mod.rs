@@ -263,6 +263,7 @@ impl State {
         if let Some(known) = self.tasks.get(&id) {
             task.progress.desired = task.progress.desired.max(known.progress.desired);
             self.queue.retain(|waiting| *waiting != id);
+            self.deadlines.retain(|(_, due)| *due != id);
         }
         if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
             self.queue.push_back(id.clone());
@@ -281,9 +282,14 @@ impl State {
         }
     }
 
-    /// Keeps what is known of all tasks together up to date with one of them.
-    fn index(&mut self, id: &TaskId) {
+    /// Keeps what is known of all tasks together up to date with one of them, and the store with every
+    /// status that moved: what is released next, the runtime forgets.
+    fn index(&mut self, id: &TaskId, step: &mut Step) {
         let Some(task) = self.tasks.get_mut(id) else { return };
+        let mark = task.mark();
+        if mark != std::mem::replace(&mut task.marked, mark) && !task.nameless {
+            step.persist.insert(id.clone());
+        }
         let (deadline, holds) = (task.next_deadline(), task.holds());
         // Whoever holds less than before has left room.
         self.queue_due |= holds < std::mem::replace(&mut task.held, holds);

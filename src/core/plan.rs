@@ -21,9 +21,9 @@ impl State {
         // Planning one container may decide another's fate (an essential container that failed, a
         // dependency that is met): go round until nothing changes. Every round that goes on has moved
         // a status forward or begun an effect, so this ends.
-        self.tell(id, now, step);
+        self.tell(id, now);
         while self.round(id, now, step) {}
-        self.tell(id, now, step);
+        self.tell(id, now);
         let Some(task) = self.tasks.get_mut(id) else { return };
         if let Some(change) = task.reports.next() {
             let effect = self.run(step, id, None, Duration::MAX, Action::Report(change));
@@ -32,20 +32,16 @@ impl State {
             }
         }
         self.plan_removal(id, now, step);
-        self.index(id);
+        self.index(id, step);
     }
 
     /// Puts what is known into reports. What was learnt is told before anything is planned: PENDING
     /// then says nothing yet of the pull that follows it, as the original's.
-    fn tell(&mut self, id: &TaskId, now: Now, step: &mut Step) {
+    fn tell(&mut self, id: &TaskId, now: Now) {
         let reconciled = self.reconciled;
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let before = task.progress.known;
         if reconciled {
             task.refresh_known(now);
-        }
-        if task.progress.known != before && !task.nameless {
-            step.persist.insert(id.clone());
         }
         for report in task.reports.collect(&task.spec, &task.progress, now) {
             task.reports.enqueue(report);
@@ -67,11 +63,7 @@ impl State {
         }
         let Some(task) = self.tasks.get_mut(id) else { return false };
         task.refresh_known(now);
-        let changed = task.mark() != before;
-        if changed && !task.nameless {
-            step.persist.insert(id.clone());
-        }
-        changed
+        task.mark() != before
     }
 
     /// The next effect for one container, where nothing is under way for it.

@@ -30,7 +30,9 @@ pub struct Task {
     pub(super) removal: Removal,
     /// What it takes of the host while it is admitted.
     pub(super) claim: ResourceClaim,
-    /// What it held of that when it was last looked at.
+    /// Its mark when it was last looked at.
+    pub(super) marked: usize,
+    /// What it held of its claim then.
     pub(super) held: Holds,
     /// When it was due then.
     pub(super) deadline: Option<Mono>,
@@ -91,8 +93,9 @@ impl Task {
         };
         let runs = progress.containers.iter().map(|(name, c)| (name.clone(), run(c))).collect();
         let reports = Reports::restored(&progress);
-        Self {
+        let mut task = Self {
             claim: spec.claim(),
+            marked: 0,
             held: Holds::Nothing,
             deadline: None,
             overtaken: 0,
@@ -103,7 +106,9 @@ impl Task {
             runs,
             reports,
             removal: Removal::NotDue,
-        }
+        };
+        task.marked = task.mark();
+        task
     }
 
     /// A task of which nothing but the ARN is known.
@@ -179,7 +184,7 @@ impl Task {
     pub(super) fn container_stopped(&mut self, name: &str, error: Option<StopReason>, now: Now) {
         let spec = self.spec.clone();
         let Some(of_spec) = spec.container(name) else { return };
-        let asked = self.runs.get(name).is_some_and(|run| run.stopping != Stopping::NotYet);
+        let killed = self.runs.get(name).is_some_and(|run| matches!(run.stopping, Stopping::Killing { .. }));
         let Some(container) = self.progress.containers.get_mut(name) else { return };
         if container.known == ContainerStatus::Stopped {
             return;
@@ -196,9 +201,9 @@ impl Task {
             run.stopping = Stopping::NotYet;
         }
         // Nobody is told of this container, so the task tells why it could not go on.
-        if of_spec.is_internal() && !asked && self.progress.reason.is_empty() {
-            let stopping = self.progress.desired == DesiredStatus::Stopped;
-            self.progress.reason = holder_lost(container, stopping).unwrap_or_default();
+        if of_spec.is_internal() && self.progress.reason.is_empty() {
+            let wanted = self.progress.desired == DesiredStatus::Running;
+            self.progress.reason = holder_lost(container, killed, wanted).unwrap_or_default();
         }
         let ended = container.exit.as_ref().map_or(now.wall, |exit| exit.at);
         if of_spec.essential {
@@ -248,17 +253,18 @@ impl Task {
     }
 }
 
-/// Why the holder of a task's namespaces ended, though nobody had asked it to; `None` where it never ran
-/// because the task was to stop.
-fn holder_lost(holder: &ContainerProgress, task_stops: bool) -> Option<String> {
+/// Why the holder of a task's namespaces ended, though nobody had asked it to; `None` where somebody had,
+/// and where it never ran because its task was to stop. Its containers end with it, and their ends may be
+/// seen before its own, so the task may be stopping already: but a holder that is asked answers with 0.
+fn holder_lost(holder: &ContainerProgress, killed: bool, task_wanted: bool) -> Option<String> {
+    let code = holder.exit.as_ref().and_then(|exit| exit.code);
+    let by_itself = task_wanted || !(killed || matches!(code, None | Some(0)));
     match (&holder.exit, &holder.error) {
-        (_, Some(error)) if !task_stops => Some(error.to_string()),
-        (Some(exit), _) => {
-            let code = exit.code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
-            let words = format!(
-                "what held the namespaces that the task's containers share has ended (exit code {code})"
-            );
-            Some(StopReason::new("TaskNamespaceError", words).to_string())
+        (_, Some(error)) if task_wanted => Some(error.to_string()),
+        (Some(_), _) if by_itself => {
+            let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+            let words = "what held the namespaces that the task's containers share has ended";
+            Some(StopReason::new("TaskNamespaceError", format!("{words} (exit code {code})")).to_string())
         }
         _ => None,
     }

@@ -8,9 +8,10 @@
 //!
 //! Owns the record format, the rotation and the logger's configuration file. The logger outlives
 //! the agent and containerd, and never ends before its container; nothing here knows tokio, so
-//! that the program stays small.
+//! that the program stays small. By another name the same program gives a container an open input.
 
 pub mod config;
+pub mod input;
 pub mod logger;
 pub mod reader;
 pub mod record;

@@ -102,6 +102,13 @@ pub struct DockerConfig {
     pub host_config: BTreeMap<String, serde_json::Value>,
 }
 
+impl DockerConfig {
+    /// The container gets a network of its own with nothing in it, whatever its task's mode.
+    pub fn network_disabled(&self) -> bool {
+        self.config.get("networkdisabled").and_then(serde_json::Value::as_bool).unwrap_or(false)
+    }
+}
+
 /// A port mapping as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortMapping {

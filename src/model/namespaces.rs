@@ -4,6 +4,7 @@
 use crate::model::container::{ContainerSpec, Dependency, DependencyCondition};
 use crate::model::ids::EndpointId;
 use crate::model::task::TaskSpec;
+use std::time::Duration;
 
 /// Name of the container that holds shared namespaces; no container of a task definition can have it.
 pub const NAMESPACE_HOLDER: &str = "~internal~ecs~pause~namespace";
@@ -57,6 +58,8 @@ impl ContainerSpec {
         Self {
             image: HOLDER_IMAGE.to_owned(),
             kind: ContainerKind::NamespaceHolder,
+            // It has nothing to do before it ends.
+            stop_timeout: Some(Duration::from_secs(2)),
             // No metadata endpoint is its own.
             endpoint: EndpointId::new(""),
             ..Self::empty(NAMESPACE_HOLDER)

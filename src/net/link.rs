@@ -121,6 +121,7 @@ pub(super) fn make_veth(
         .name(CONTAINER_LINK)
         .address(mac_address(address).to_vec())
         .setns_by_fd(netns.as_raw_fd())
+        .append_extra_attribute(LinkAttribute::TxQueueLen(0)) // as Docker's
         .build(); // not up: its other end does not exist before it does
     let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(name)

@@ -209,11 +209,12 @@ impl NetworkService {
         container: &str,
         known: &ContainerAddress,
     ) -> Result<(NetworkAttachment, ContainerAddress), NetError> {
-        if spec.network_mode == NetworkMode::Host {
+        let mode = mode(spec, container);
+        if mode == NetworkMode::Host {
             return Ok((NetworkAttachment::Host, ContainerAddress::default()));
         }
         let (host, key, known) = (self.host()?, spec.key(container), known.clone());
-        let mappings = match spec.network_mode {
+        let mappings = match mode {
             NetworkMode::Bridge => {
                 Some(spec.container(container).map(|c| c.ports.clone()).unwrap_or_default())
             }
@@ -228,6 +229,14 @@ impl NetworkService {
         });
         let (path, address) = attached.await?;
         Ok((NetworkAttachment::Namespace { path, ipv4: address.ipv4 }, address))
+    }
+}
+
+/// The mode of one container: its task's, unless its own network is disabled.
+fn mode(spec: &TaskSpec, container: &str) -> NetworkMode {
+    match spec.container(container).is_some_and(|c| c.docker.network_disabled()) {
+        true => NetworkMode::None,
+        false => spec.network_mode,
     }
 }
 
@@ -250,7 +259,7 @@ impl Networks for NetworkService {
 
     fn detach<'a>(&'a self, spec: &'a TaskSpec, container: &'a str) -> BoxFuture<'a, Result<(), StopReason>> {
         Box::pin(async move {
-            if spec.network_mode == NetworkMode::Host {
+            if mode(spec, container) == NetworkMode::Host {
                 return Ok(());
             }
             let (host, key) = (self.host().map_err(|e| e.reason())?, spec.key(container));

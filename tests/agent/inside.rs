@@ -187,3 +187,30 @@ fn logs_are_written_in_dockers_format_and_rotated() {
         }
     });
 }
+
+#[test]
+fn an_open_input_needs_neither_agent_nor_containerd() {
+    with_agent(|mut host| async move {
+        let script = "busybox readlink /proc/self/fd/0; cat; echo the input ended; sleep 3600";
+        let arn = host.run_task(family(
+            "input",
+            [container("open", script, json!({"interactive": true})), container("closed", script, json!({}))],
+        ));
+        host.until("the other's input ends", |host| host.logs(&arn, "closed").contains("ended")).await;
+        host.until("it reads", |host| host.logs(&arn, "open").contains("pipe:[")).await;
+        host.kill_agent();
+        host.containerd.kill();
+        host.containerd.restart();
+        host.start().await;
+        let pid = host.container_pid(&arn, "open").unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let reads = children.split_whitespace().any(|child| {
+            let command = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+            command.starts_with("cat\0")
+        });
+        assert!(reads && !host.logs(&arn, "open").contains("ended"), "{}", host.logs(&arn, "open"));
+        host.control.stop_task(&arn, "seen").unwrap();
+        host.until_status(&arn, "STOPPED").await;
+        host.until_nothing_is_left().await;
+    });
+}

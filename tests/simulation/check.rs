@@ -116,8 +116,9 @@ impl World {
             }
             Action::Create { spec, container } => {
                 // 9. What a live task needs is not cleaned up between its pull and its use.
-                let image = &spec.container(&container.name).unwrap().image;
-                assert!(self.images.contains(image), "{container} lacks its image");
+                let of_spec = spec.container(&container.name).unwrap();
+                let has_image = of_spec.is_internal() || self.images.contains(&of_spec.image);
+                assert!(has_image, "{container} lacks its image");
             }
             // 4. Nothing that is reported stopped still runs, unless it was given up: only after two
             // minutes in which nothing could be done about it.

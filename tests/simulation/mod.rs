@@ -70,8 +70,12 @@ pub enum Op {
 #[derive(Debug, Clone, PartialEq)]
 enum Process {
     Made,
-    Running { since: Wall },
+    Running {
+        since: Wall,
+    },
     Ended(ExitRecord),
+    /// Given back: the runtime has forgotten how it ended.
+    Released,
 }
 
 pub struct World {
@@ -310,6 +314,9 @@ impl World {
                 Outcome::Created(Ok(CreatedContainer { at: since, address: ContainerAddress::default() }))
             }
             Action::Start { container, .. } => match self.processes.get_mut(container) {
+                Some(Process::Released) | None => {
+                    Outcome::Started(Err(StopReason::new("Failed", "no such process")))
+                }
                 Some(process) => {
                     if *process == Process::Made {
                         *process = Process::Running { since };
@@ -317,7 +324,6 @@ impl World {
                     }
                     Outcome::Started(Ok(since))
                 }
-                None => Outcome::Started(Err(StopReason::new("Failed", "no such container"))),
             },
             Action::Restart { container, .. } => {
                 self.end_is_given_back(container);
@@ -326,8 +332,10 @@ impl World {
                         *process = Process::Running { since };
                         Outcome::Started(Ok(since))
                     }
+                    Some(Process::Released) | None => {
+                        Outcome::Started(Err(StopReason::new("Failed", "no such process")))
+                    }
                     Some(_) => Outcome::Started(Ok(since)),
-                    None => Outcome::Started(Err(StopReason::new("Failed", "no such container"))),
                 }
             }
             Action::Signal { container, .. } => self.signal(container, &["stubborn", "immortal"], 143),
@@ -385,6 +393,9 @@ impl World {
     /// Deleting the runtime's task ends whatever runs in it.
     fn released(&mut self, container: &ContainerKey) {
         self.end(container, 137);
+        if let Some(process) = self.processes.get_mut(container) {
+            *process = Process::Released;
+        }
         self.networks.remove(container);
     }
 
@@ -413,7 +424,7 @@ impl World {
 
     fn observed(&self) -> BTreeMap<ContainerKey, Observed> {
         let see = |process: &Process| match process {
-            Process::Made => Observed::Created,
+            Process::Made | Process::Released => Observed::Created,
             Process::Running { .. } => Observed::Running,
             Process::Ended(exit) => Observed::Exited(ContainerExit { exit: exit.clone(), oom_killed: false }),
         };
@@ -449,9 +460,10 @@ impl World {
         let progress = |key: &ContainerKey| self.state.task(&key.task)?.progress.containers.get(&key.name);
         let half_made =
             |key: &ContainerKey| progress(key).is_some_and(|c| c.known < ContainerStatus::Created);
-        self.processes.retain(|key, process| *process != Process::Made || !half_made(key));
+        self.processes
+            .retain(|key, process| !matches!(process, Process::Made | Process::Released) || !half_made(key));
         let lives = |key: &ContainerKey| match self.processes.get(key) {
-            Some(Process::Made | Process::Running { .. }) => true,
+            Some(Process::Made | Process::Released | Process::Running { .. }) => true,
             Some(Process::Ended(_)) => self.state.task(&key.task).is_some_and(|t| t.may_restart(&key.name)),
             None => false,
         };

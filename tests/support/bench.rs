@@ -187,6 +187,8 @@ fn service(daemon: &PrivateContainerd, namespace: &str, image: UnpackedImageInfo
         runtime: "io.containerd.runc.v2".into(),
         runtime_binary: None,
         systemd_cgroup: false,
+        propagate_task_memory: false,
+        selinux: false,
         logger_program: daemon.directory().join("logger.sh"),
         init_program: Some(ecsd::containerd::init::install(daemon.directory()).unwrap()),
         nvidia_runtime: "nvidia".into(),

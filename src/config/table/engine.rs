@@ -95,21 +95,19 @@ pub(super) const ROWS: &[Variable] = &[
     flag(
         "ECS_SELINUX_CAPABLE",
         "false",
-        "SELinux options of containers.",
+        "On a host with SELinux, containers get labels, and its capability is advertised.",
         |c, v| parse::boolean(v, |b| c.selinux_capable = b),
         |c| c.selinux_capable.show(),
     )
-    .tri("SELinuxCapable")
-    .later(),
+    .tri("SELinuxCapable"),
     flag(
         "ECS_APPARMOR_CAPABLE",
         "false",
-        "AppArmor options of containers.",
+        "On a host with AppArmor, its capability is advertised; containers are confined anyway.",
         |c, v| parse::boolean(v, |b| c.apparmor_capable = b),
         |c| c.apparmor_capable.show(),
     )
-    .tri("AppArmorCapable")
-    .later(),
+    .tri("AppArmorCapable"),
     flag(
         "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
         "true where cgroups can be made",
@@ -152,8 +150,7 @@ pub(super) const ROWS: &[Variable] = &[
         |c, v| parse::boolean(v, |b| c.propagate_task_memory_limit = b),
         |c| c.propagate_task_memory_limit.show(),
     )
-    .tri("PropagateTaskMemoryLimitCgroupV2")
-    .later(),
+    .tri("PropagateTaskMemoryLimitCgroupV2"),
     flag(
         "ECS_ENABLE_TASK_IAM_ROLE",
         "false",

@@ -67,6 +67,14 @@ pub(super) fn merge(into: &mut ResourceSettings, host: &Document<'_>, key: &str)
         "cpusetcpus" => into.cpuset_cpus = cpu_set(host, key)?,
         "cpusetmems" => into.cpuset_mems = cpu_set(host, key)?,
         "pidslimit" => into.pids = host.signed(key)?.filter(|v| *v > 0),
+        "blkioweight" => {
+            let value = some(host.unsigned(key)?);
+            let fit = value.map(|v| u16::try_from(v).ok().filter(|v| (10..=1000).contains(v)));
+            into.blkio_weight = match fit {
+                Some(None) => return Err(host.wrong(key, "a weight from 10 to 1000")),
+                other => other.flatten(),
+            };
+        }
         "oomkilldisable" => into.oom_kill_disable = host.flag(key)?,
         _ => {}
     }

@@ -6,7 +6,7 @@ use crate::containerd::json::{Document, ValueError};
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
 
 const WANT: &str = "no-new-privileges[:true|false], seccomp=unconfined|builtin|<profile as JSON>, apparmor=<profile>, \
-                    label=disable|user:<u>|role:<r>|type:<t>|level:<l>";
+                    label=disable|user:<u>|role:<r>|type:<t>|filetype:<t>|level:<l>";
 
 /// Reads them all; the array replaces what was there.
 ///
@@ -32,10 +32,6 @@ pub(super) fn options(
             }
             ("apparmor", profile) if one_name(profile) => settings.apparmor = Some(profile.to_owned()),
             ("label", value) => label(&mut settings.selinux, value).ok_or_else(|| host.wrong(key, WANT))?,
-            ("systempaths", "unconfined") => {
-                settings.masked_paths = Some(Vec::new());
-                settings.readonly_paths = Some(Vec::new());
-            }
             ("credentialspec", _) => {
                 settings
                     .warnings
@@ -55,6 +51,7 @@ fn label(into: &mut SelinuxChoice, value: &str) -> Option<()> {
         "user" => into.user = Some(text()?),
         "role" => into.role = Some(text()?),
         "type" => into.domain = Some(text()?),
+        "filetype" => into.file_type = Some(text()?),
         "level" => into.level = Some(text()?),
         _ => return None,
     }

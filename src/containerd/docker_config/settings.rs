@@ -6,6 +6,7 @@ use super::mounts::{Bind, MountRequest, SharedFrom};
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
 use crate::model::LogDriver;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Everything that was asked of one container, merged.
@@ -17,10 +18,12 @@ pub struct ContainerSettings {
     pub domainname: Option<String>,
     /// `user[:group]`, in place of the image's.
     pub user: Option<String>,
-    /// Environment of the task definition; wins over the agent's and the image's.
+    /// Environment of the task definition; wins over the image's.
     pub environment: BTreeMap<String, String>,
     /// Variables named without a value: not even the image's are set.
     pub unset_environment: Vec<String>,
+    /// The document has an environment, which takes the place of the agent's variables too.
+    pub environment_is_whole: bool,
     /// In place of the image's Entrypoint, and of its Cmd.
     pub entry_point: Option<Vec<String>>,
     /// In place of the image's Cmd.
@@ -39,6 +42,8 @@ pub struct ContainerSettings {
     pub tty: bool,
     /// An open standard input was asked for.
     pub open_stdin: bool,
+    /// A network namespace with nothing but the loopback, whatever the task's mode.
+    pub network_disabled: bool,
     /// Limits and weights.
     pub resources: ResourceSettings,
     /// Added capabilities, by normalised name.
@@ -107,10 +112,22 @@ pub struct ContainerSettings {
     pub warnings: Vec<String>,
 }
 
+/// Stands in `extra_hosts` for the host's address on the bridge.
+pub const HOST_GATEWAY: &str = "host-gateway";
+
 impl ContainerSettings {
-    /// The process gets a pseudo terminal. The shim makes one only where its output goes somewhere.
-    pub fn terminal(&self) -> bool {
-        self.tty && self.log != Some(LogDriver::None)
+    /// Puts the host's address on the bridge where `extra_hosts` asks for it. False where there is
+    /// none to put.
+    #[must_use]
+    pub fn resolve_gateway(&mut self, gateway: Option<Ipv4Addr>) -> bool {
+        let asked = self.extra_hosts.iter_mut().filter(|(_, address)| address == HOST_GATEWAY);
+        asked.fold(true, |all, (_, address)| match gateway {
+            Some(gateway) => {
+                *address = gateway.to_string();
+                all
+            }
+            None => false,
+        })
     }
 }
 
@@ -127,6 +144,8 @@ pub struct ResourceSettings {
     pub memory_swappiness: Option<u64>,
     /// Relative weight, 2 to 262144.
     pub cpu_shares: Option<u64>,
+    /// Relative weight of block I/O, 10 to 1000.
+    pub blkio_weight: Option<u16>,
     /// CFS period in microseconds.
     pub cpu_period_us: Option<u64>,
     /// CFS quota in microseconds.
@@ -139,6 +158,15 @@ pub struct ResourceSettings {
     pub pids: Option<i64>,
     /// At the memory limit the container waits, where it would else be killed.
     pub oom_kill_disable: bool,
+}
+
+impl ResourceSettings {
+    /// Puts the task's memory limit where the container has none of its own. On cgroup v1 programs see
+    /// the task's by themselves.
+    pub fn within_task(&mut self, task_mib: Option<u64>, unified: bool) {
+        let task = task_mib.filter(|mib| *mib > 0 && unified);
+        self.memory_bytes = self.memory_bytes.or(task.map(|mib| mib.saturating_mul(1024 * 1024)));
+    }
 }
 
 /// A resource limit of the process.
@@ -199,6 +227,8 @@ pub struct SelinuxChoice {
     pub role: Option<String>,
     /// In place of the default's type.
     pub domain: Option<String>,
+    /// In place of the default's type of files.
+    pub file_type: Option<String>,
     /// In place of a level of its own.
     pub level: Option<String>,
 }

@@ -74,6 +74,18 @@ fn a_tiny_limit_is_raised_to_what_can_start() {
 }
 
 #[test]
+fn a_container_without_a_limit_may_get_its_tasks() {
+    let of = |memory_mib, task, unified| {
+        let mut merged = merge(&ContainerSpec { memory_mib, ..bare() }).unwrap();
+        merged.resources.within_task(task, unified);
+        merged.resources.memory_bytes
+    };
+    assert_eq!(of(0, Some(64), true), Some(64 << 20));
+    assert_eq!(of(32, Some(64), true), Some(32 << 20), "it has its own");
+    assert_eq!((of(0, Some(64), false), of(0, None, true), of(0, Some(0), true)), (None, None, None));
+}
+
+#[test]
 fn a_whole_host_config_is_understood() {
     let merged = with(
         json!({"Hostname": "h", "WorkingDir": "/w", "StopSignal": "SIGINT", "Cmd": "one", "Entrypoint": ["a", "b"]}),
@@ -137,6 +149,7 @@ fn what_cannot_be_used_is_named() {
         (json!({"LogConfig": {"Type": "awslogs"}}), "json-file, none"),
         (json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}), "max-size"),
         (json!({"OomScoreAdj": 5000}), "-1000 to 1000"),
+        (json!({"BlkioWeight": 5}), "a weight from 10 to 1000"),
         (json!({"Sysctls": {"a": 1}}), "\"sysctls\""),
     ] {
         let reason = with(json!({}), host.clone()).unwrap_err();
@@ -151,5 +164,5 @@ fn what_is_not_done_is_said() {
     let merged =
         with(json!({"MacAddress": "x"}), json!({"Init": true, "BlkioWeight": 500, "UsernsMode": ""}))
             .unwrap();
-    assert_eq!(merged.warnings.len(), 2, "{:?}", merged.warnings);
+    assert_eq!(merged.warnings.len(), 1, "{:?}", merged.warnings);
 }

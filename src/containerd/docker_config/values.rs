@@ -1,7 +1,7 @@
 //! Single values of the documents: binds, limits, devices, addresses, the log driver. Each parser
 //! answers what it wants where it doesn't understand. Pure; used by `merge` alone.
 
-use super::settings::{DeviceRequest, DeviceRule, Ulimit};
+use super::settings::{DeviceRequest, DeviceRule, HOST_GATEWAY, Ulimit};
 use crate::containerd::json::{Document, Fields, ValueError, parse_size};
 use crate::containerd::spec::{capabilities, mounts, process};
 use crate::model::LogDriver;
@@ -79,9 +79,12 @@ pub(super) fn one_word(text: &str) -> Result<String, &'static str> {
 }
 
 pub(super) fn extra_host(text: &str) -> Result<(String, String), &'static str> {
-    const WANT: &str = "lines of the form host:address";
+    const WANT: &str = "lines of the form host:address, or host:host-gateway";
     let (name, ip) = text.split_once(':').ok_or(WANT)?;
     let name = one_word(name).map_err(|_| WANT)?;
+    if ip == HOST_GATEWAY {
+        return Ok((name, ip.to_owned()));
+    }
     let bare = ip.trim_start_matches('[').trim_end_matches(']');
     Ok((name, address(bare).map_err(|_| WANT)?))
 }

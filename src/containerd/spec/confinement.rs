@@ -3,7 +3,7 @@
 
 use super::SpecInput;
 use super::facts::{AppArmor, HostFacts};
-use crate::containerd::docker_config::{ContainerSettings, IpcChoice, PidChoice};
+use crate::containerd::docker_config::{ContainerSettings, IpcChoice, PidChoice, SelinuxChoice};
 use crate::model::ContainerId;
 
 /// The profile that Docker loads and applies where nothing else is said.
@@ -29,7 +29,8 @@ pub struct Labels {
     pub mount: String,
 }
 
-/// The labels; none on a host without SELinux, and for who is as free as the host's own.
+/// The labels; none on a host without SELinux, for who is privileged, and for who shares processes or
+/// IPC with the host and asks for none.
 pub fn selinux(input: &SpecInput<'_>) -> Option<Labels> {
     labels(input.host, input.settings, &input.plan.id)
 }
@@ -38,13 +39,13 @@ pub fn selinux(input: &SpecInput<'_>) -> Option<Labels> {
 pub fn labels(host: &HostFacts, settings: &ContainerSettings, id: &ContainerId) -> Option<Labels> {
     let contexts = host.selinux.as_ref()?;
     let (asked, shared) = (&settings.selinux, &settings.namespaces);
-    let free = settings.privileged || shared.pid == PidChoice::Host || shared.ipc == IpcChoice::Host;
-    if asked.disabled || free {
+    let among_hosts = shared.pid == PidChoice::Host || shared.ipc == IpcChoice::Host;
+    if asked.disabled || settings.privileged || (among_hosts && *asked == SelinuxChoice::default()) {
         return None;
     }
     let level = asked.level.clone().unwrap_or_else(|| own_level(id.as_str()));
     let process = context(&contexts.process, [&asked.user, &asked.role, &asked.domain], &level)?;
-    let mount = context(&contexts.file, [&None, &None, &None], &level)?;
+    let mount = context(&contexts.file, [&asked.user, &None, &asked.file_type], &level)?;
     Some(Labels { process, mount })
 }
 

@@ -46,6 +46,8 @@ pub struct HostFacts {
     pub nofile_hard: u64,
     /// The kernel can limit swap.
     pub swap_limit: bool,
+    /// Block I/O can be weighed.
+    pub blkio_weight: bool,
     /// CPUs, as numbered in /sys/devices/system/cpu, that show a thermal_throttle directory.
     pub throttle_cpus: Vec<u32>,
     /// The kernel can filter system calls.
@@ -81,11 +83,12 @@ impl HostFacts {
             bounding: parse_bounding(&status),
             nofile_hard,
             swap_limit: swap_limit(cgroups),
+            blkio_weight: blkio_weight(cgroups),
             throttle_cpus: throttle_cpus(),
             seccomp: status.lines().any(|line| line.starts_with("Seccomp:")),
             apparmor: apparmor(),
-            // Labels shut a container out of the host's directories until those are relabelled,
-            // which nothing here does.
+            // Asked for by configuration alone: labels shut a container out of directories of the
+            // host that were not relabelled.
             selinux: None,
             init: None,
         }
@@ -106,6 +109,7 @@ impl HostFacts {
             bounding: (1 << 41) - 1,
             nofile_hard: 1 << 20,
             swap_limit: true,
+            blkio_weight: true,
             throttle_cpus: Vec::new(),
             seccomp: true,
             apparmor: AppArmor::Absent,
@@ -119,15 +123,34 @@ impl HostFacts {
 fn swap_limit(cgroups: CgroupVersion) -> bool {
     match cgroups {
         CgroupVersion::V1 => Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
-        CgroupVersion::V2 => {
-            let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-            let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-            Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')).join("memory.swap.max").exists()
-        }
+        CgroupVersion::V2 => own_cgroup().join("memory.swap.max").exists(),
     }
 }
 
-fn apparmor() -> AppArmor {
+/// Weights of block I/O: of the kernel's own, or of the BFQ scheduler, which the OCI runtime falls back
+/// to.
+fn blkio_weight(cgroups: CgroupVersion) -> bool {
+    let names = match cgroups {
+        // The root has no weight of BFQ's, but its counters.
+        CgroupVersion::V1 => ["blkio.weight", "blkio.bfq.io_serviced"],
+        CgroupVersion::V2 => ["io.weight", "io.bfq.weight"],
+    };
+    let directory = match cgroups {
+        CgroupVersion::V1 => PathBuf::from("/sys/fs/cgroup/blkio"),
+        CgroupVersion::V2 => own_cgroup(),
+    };
+    names.into_iter().any(|name| directory.join(name).exists())
+}
+
+/// The agent's own cgroup on v2.
+fn own_cgroup() -> PathBuf {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'))
+}
+
+/// Reads it now.
+pub(in crate::containerd) fn apparmor() -> AppArmor {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let name = |line: &str| line.split(" (").next() == Some(super::confinement::DEFAULT_PROFILE);
     match read("/sys/module/apparmor/parameters/enabled").starts_with('Y') {

@@ -23,33 +23,31 @@ pub fn hosts(
                     ff02::1\tip6-allnodes\n\
                     ff02::2\tip6-allrouters\n"
         .to_owned();
-    extra_hosts(&mut text, settings);
+    for (name, address) in &settings.extra_hosts {
+        let _ = writeln!(text, "{address}\t{name}");
+    }
     for link in linked {
         let _ = writeln!(text, "{}\t{}", link.ipv4, links::host_names(link));
     }
     if let Some(address) = address {
-        let name = match &settings.domainname {
-            Some(domain) => format!("{hostname}.{domain} {hostname}"),
+        let whole = match &settings.domainname {
+            Some(domain) => format!("{hostname}.{domain}"),
             None => hostname.to_owned(),
         };
-        let _ = writeln!(text, "{address}\t{name}");
+        let _ = match whole.split_once('.') {
+            Some((name, _)) => writeln!(text, "{address}\t{whole} {name}"),
+            None => writeln!(text, "{address}\t{whole}"),
+        };
     }
     text
 }
 
-/// /etc/hosts of a container in the host's network: the host's, and what was asked for.
+/// /etc/hosts of a container in the host's network: the host's, unless there are hosts to add. Then, as
+/// with Docker, it is one of its own.
 pub fn hosts_of_host(host: &str, settings: &ContainerSettings) -> String {
-    let mut text = host.to_owned();
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    extra_hosts(&mut text, settings);
-    text
-}
-
-fn extra_hosts(text: &mut String, settings: &ContainerSettings) {
-    for (name, address) in &settings.extra_hosts {
-        let _ = writeln!(text, "{address}\t{name}");
+    match settings.extra_hosts.is_empty() {
+        true => host.to_owned(),
+        false => hosts("", None, settings, &[]),
     }
 }
 
@@ -63,11 +61,7 @@ pub fn is_stub(host: &str) -> bool {
 /// /etc/resolv.conf. In a network of its own a container can't reach the host's loopback
 /// resolvers; each list of the task definition replaces the host's.
 pub fn resolv_conf(host: &str, own_network: bool, settings: &ContainerSettings) -> String {
-    if !own_network
-        && settings.dns.is_empty()
-        && settings.dns_search.is_empty()
-        && settings.dns_options.is_empty()
-    {
+    if !own_network && !asks(settings) {
         return host.to_owned();
     }
     let reachable = |server: &&str| !own_network || !is_loopback(server);
@@ -78,26 +72,33 @@ pub fn resolv_conf(host: &str, own_network: bool, settings: &ContainerSettings) 
     if servers.is_empty() {
         servers.extend(PUBLIC_RESOLVERS);
     }
-    let mut text = String::new();
-    for server in servers {
-        let _ = writeln!(text, "nameserver {server}");
-    }
+    let servers: String = servers.into_iter().map(|server| format!("nameserver {server}\n")).collect();
+    let mut words = Vec::new();
     for (word, asked) in [("search", &settings.dns_search), ("options", &settings.dns_options)] {
         // As for the resolver itself, the last line of a kind counts.
         let of_host = host.lines().rev().find_map(|line| line.trim().strip_prefix(word));
         match (asked.is_empty(), of_host) {
             // Docker's way to say "no search domain".
-            (false, _) if asked.iter().all(|a| a == ".") => {}
-            (false, _) => {
-                let _ = writeln!(text, "{word} {}", asked.join(" "));
-            }
+            (false, _) if asked.iter().all(|a| a == ".") => words.push(String::new()),
+            (false, _) => words.push(format!("{word} {}\n", asked.join(" "))),
             (true, Some(rest)) if rest.starts_with(char::is_whitespace) => {
-                let _ = writeln!(text, "{word} {}", rest.trim());
+                words.push(format!("{word} {}\n", rest.trim()));
             }
-            _ => {}
+            _ => words.push(String::new()),
         }
     }
-    text
+    let (search, options) =
+        (words.first().map_or("", String::as_str), words.last().map_or("", String::as_str));
+    // Docker's orders: of a file of its own, and of the host's that only lost lines.
+    match asks(settings) {
+        true => format!("{search}{servers}{options}"),
+        false => format!("{servers}{search}{options}"),
+    }
+}
+
+/// Anything was asked of the resolver.
+fn asks(settings: &ContainerSettings) -> bool {
+    !(settings.dns.is_empty() && settings.dns_search.is_empty() && settings.dns_options.is_empty())
 }
 
 fn nameservers(text: &str) -> impl Iterator<Item = &str> {
@@ -128,7 +129,12 @@ mod tests {
         let text = hosts("web", Some(Ipv4Addr::new(172, 17, 0, 2)), &settings, &[]);
         assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
         assert!(text.ends_with("10.9.9.9\tdb\n172.17.0.2\tweb.example.org web\n"), "{text}");
-        assert_eq!(hosts_of_host("127.0.0.1 me", &settings), "127.0.0.1 me\n10.9.9.9\tdb\n");
+        let plain =
+            hosts("web.example.org", Some(Ipv4Addr::new(172, 17, 0, 2)), &ContainerSettings::default(), &[]);
+        assert!(plain.ends_with("172.17.0.2\tweb.example.org web\n"), "{plain}");
+        let text = hosts_of_host("127.0.0.1 me", &settings);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n") && text.ends_with("10.9.9.9\tdb\n"), "{text}");
+        assert_eq!(hosts_of_host("127.0.0.1 me", &ContainerSettings::default()), "127.0.0.1 me");
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn host_of(on: &Value) -> HostFacts {
                 }
             }
             "nofile" => host.nofile_hard = value.as_u64().unwrap(),
+            "blkio" => host.blkio_weight = value.as_bool().unwrap(),
             "swap" => host.swap_limit = value.as_bool().unwrap(),
             "seccomp" => host.seccomp = value.as_bool().unwrap(),
             "kernel" => host.kernel = (number(&value[0]), number(&value[1])),
@@ -78,6 +79,7 @@ fn plan_of(case: &Value) -> CreatePlan {
         name: "main".into(),
         id: ContainerId::derive(&arn, "main"),
         network: match case["on"]["network"].as_str() {
+            _ if case["config"]["NetworkDisabled"] == true => own(None),
             Some("host") => NetworkAttachment::Host,
             Some("none") => own(None),
             _ => own(Some([172, 17, 0, 9].into())),
@@ -104,7 +106,8 @@ fn linked() -> LinkedContainer {
 /// Everything that is generated for a case, or the words of the error.
 pub(super) fn outcome(case: &Value) -> Result<Value, String> {
     let (plan, host) = (plan_of(case), host_of(&case["on"]));
-    let settings = merge(&plan.spec.containers[0]).map_err(|e| format!("{}: {}", e.name, e.message))?;
+    let mut settings = merge(&plan.spec.containers[0]).map_err(|e| format!("{}: {}", e.name, e.message))?;
+    let _ = settings.resolve_gateway(Some([172, 17, 0, 1].into()));
     let image: ImageConfiguration = serde_json::from_value(json!({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
         "config": {"Env": ["PATH=/bin", "OF_IMAGE=1"], "Entrypoint": ["/entry"], "Cmd": ["default"],

@@ -8,9 +8,11 @@
 //!   linux.rs        namespaces, devices, masks   seccomp.rs  Docker's filter for the capabilities
 //!   resources.rs    cgroup limits, device rules  seccomp_profile.rs  one of the task's own
 //!   sysctl.rs       kernel parameters            links.rs    what linked containers are told of
-//!   confinement.rs  AppArmor, SELinux            capabilities.rs
+//!   confinement.rs  AppArmor, SELinux            apparmor_profile.rs  the default one's text
+//!   capabilities.rs
 //! ```
 
+pub mod apparmor_profile;
 pub mod capabilities;
 pub mod confinement;
 pub mod facts;

@@ -1,7 +1,7 @@
 //! The `mounts` part of the spec: Docker's defaults, our generated files, the user's mounts. Pure.
 
 use super::{SpecError, SpecInput, process};
-use crate::containerd::docker_config::IpcChoice;
+use crate::containerd::docker_config::{ContainerSettings, IpcChoice};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,12 @@ pub struct BindMount {
 /// in the plan's directory.
 pub const GENERATED: [&str; 3] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts"];
 
+/// Those of them that a container sees: without a network there is nobody to be named.
+fn generated(settings: &ContainerSettings) -> impl Iterator<Item = &'static str> {
+    let disabled = settings.network_disabled;
+    GENERATED.into_iter().filter(move |target| !disabled || *target == "/etc/hostname")
+}
+
 /// All mounts, in the order in which they are to be made: Docker's defaults, then the rest by depth.
 ///
 /// # Errors
@@ -45,12 +51,19 @@ pub fn mounts(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         let target = target.ok_or_else(|| SpecError::MountPath(path.clone()))?;
         add(&target, mount(&target, "tmpfs", "tmpfs", &tmpfs_options(path, options)?)?)?;
     }
-    for target in GENERATED {
+    for target in generated(input.settings) {
         if !own.iter().any(|(taken, _)| taken == target) {
             let name = target.trim_start_matches("/etc/");
             let file = input.plan.directory.join(name);
-            own.push((target.to_owned(), mount_path(target, "bind", &file, &["rbind", "rprivate"])?));
+            let access = if input.settings.read_only_rootfs { "ro" } else { "rw" };
+            own.push((target.to_owned(), mount_path(target, "bind", &file, &["rbind", access, "rprivate"])?));
         }
+    }
+    // It is no default of Docker's, but a mount of the container's own: it stays on a /dev of the user's.
+    if let Some(memory) = shared_memory(input)?
+        && !own.iter().any(|(taken, _)| taken == "/dev/shm")
+    {
+        own.push(("/dev/shm".to_owned(), memory));
     }
     own.sort_by_key(|(target, _)| target.matches('/').count());
 
@@ -92,7 +105,7 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
     } else {
         &["ro", "nosuid", "noexec", "nodev", "relatime"]
     };
-    let mut all = vec![
+    Ok(vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount(
@@ -104,19 +117,19 @@ fn defaults(input: &SpecInput<'_>) -> Result<Vec<Mount>, SpecError> {
         mount("/sys", "sysfs", "sysfs", system)?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup)?,
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
-    ];
+    ])
+}
+
+fn shared_memory(input: &SpecInput<'_>) -> Result<Option<Mount>, SpecError> {
     let size = format!("size={}", input.settings.shm_bytes);
-    match &input.settings.namespaces.ipc {
+    Ok(match &input.settings.namespaces.ipc {
         IpcChoice::Own => {
-            all.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?);
+            Some(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size])?)
         }
-        IpcChoice::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
-        IpcChoice::Of { shm, .. } => {
-            all.push(mount_path("/dev/shm", "bind", shm, &["rbind", "rprivate"])?);
-        }
-        IpcChoice::OwnWithoutShm => {}
-    }
-    Ok(all)
+        IpcChoice::Host => Some(mount("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"])?),
+        IpcChoice::Of { shm, .. } => Some(mount_path("/dev/shm", "bind", shm, &["rbind", "rprivate"])?),
+        IpcChoice::OwnWithoutShm => None,
+    })
 }
 
 fn bind_mount(bind: &BindMount) -> Result<Mount, SpecError> {

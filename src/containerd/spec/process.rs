@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Open files where the task definition sets no limit: what the hosts that ECS users come from
-/// give (spec containerd-and-crates 4), and never containerd's own "infinity", with which programs
-/// that loop over all descriptors take minutes to start.
-const DEFAULT_NOFILE: u64 = 65_536;
+/// Open files where the task definition sets no limit, soft and hard: what dockerd is told on the hosts
+/// that ECS users come from (spec task-engine 2.3), and never containerd's own "infinity", with which
+/// programs that loop over all descriptors take minutes to start.
+const DEFAULT_NOFILE: (u64, u64) = (32_768, 65_536);
+/// Variables of the agent that an image's own keep out.
+const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Where a container sees the program of [`init`], as with Docker.
 pub const INIT_TARGET: &str = "/sbin/docker-init";
@@ -32,7 +34,7 @@ pub fn process(input: &SpecInput<'_>, names: &[&'static str]) -> Result<Process,
     let set: HashSet<Capability> = names.iter().filter_map(|name| name.parse().ok()).collect();
     let none = HashSet::new;
     let mut process = ProcessBuilder::default()
-        .terminal(input.settings.terminal())
+        .terminal(input.settings.tty)
         .user(UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups).build()?)
         .args(arguments(input)?)
         .env(environment(input))
@@ -89,9 +91,10 @@ fn arguments(input: &SpecInput<'_>) -> Result<Vec<String>, SpecError> {
     Ok(arguments)
 }
 
-/// Docker's defaults, then what links tell, the image's, the agent's and the task definition's; the
-/// last wins and keeps the place of the first. A variable that the task definition names without a
-/// value is not set, not even by the image. HOME is set by the OCI runtime, from the user's passwd entry.
+/// Docker's defaults, then what links tell, the image's, the task definition's and the agent's; the
+/// last wins and keeps the place of the first. An `Env` of the documents stands for the last two. A
+/// variable that it names without a value is not set, not even by the image. HOME is set by the OCI
+/// runtime, from the user's passwd entry.
 fn environment(input: &SpecInput<'_>) -> Vec<String> {
     let mut order: Vec<String> = Vec::new();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
@@ -106,7 +109,7 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     };
     set("PATH", PATH);
     set("HOSTNAME", input.hostname);
-    if input.settings.terminal() {
+    if input.settings.tty {
         set("TERM", "xterm");
     }
     for link in input.links {
@@ -114,11 +117,19 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
             set(&name, &value);
         }
     }
-    for line in input.image.config().iter().filter_map(|c| c.env().as_ref()).flatten() {
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+    let of_image = input.image.config().iter().filter_map(|c| c.env().as_ref()).flatten();
+    let of_image: Vec<(&str, &str)> =
+        of_image.map(|line| line.split_once('=').unwrap_or((line, ""))).collect();
+    let of_image_names = |name: &str| of_image.iter().any(|(known, _)| *known == name);
+    // Both or none, so that the SDKs inside never see two regions.
+    let has_region = REGIONS.into_iter().any(of_image_names);
+    let agents = input.plan.agent_environment.iter().filter(|(name, _)| {
+        !input.settings.environment_is_whole && !(has_region && REGIONS.contains(&name.as_str()))
+    });
+    for (name, value) in &of_image {
         set(name, value);
     }
-    for (name, value) in input.plan.agent_environment.iter().chain(&input.settings.environment) {
+    for (name, value) in input.settings.environment.iter().chain(agents) {
         set(name, value);
     }
     let line = |name: String| {
@@ -149,7 +160,8 @@ fn rlimits(input: &SpecInput<'_>) -> Result<Vec<PosixRlimit>, SpecError> {
         limits.push(limit(kind, soft, hard, input.host)?);
     }
     if !limits.iter().any(|l| l.typ() == PosixRlimitType::RlimitNofile) {
-        limits.push(limit(PosixRlimitType::RlimitNofile, DEFAULT_NOFILE, DEFAULT_NOFILE, input.host)?);
+        let (soft, hard) = DEFAULT_NOFILE;
+        limits.push(limit(PosixRlimitType::RlimitNofile, soft, hard, input.host)?);
     }
     Ok(limits)
 }

@@ -7,8 +7,8 @@ use super::linux::numbers;
 use crate::containerd::docker_config::{DeviceRule, ResourceSettings};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemory,
-    LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+    LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
+    LinuxMemory, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 
 /// zero, null, urandom, random, tty, console: what Docker allows in every container.
@@ -41,6 +41,9 @@ pub fn resources(input: &SpecInput<'_>) -> Result<LinuxResources, OciSpecError> 
         cpu = cpu.mems(mems.clone());
     }
     builder = builder.cpu(cpu.build()?);
+    if let Some(weight) = asked.blkio_weight.filter(|_| input.host.blkio_weight) {
+        builder = builder.block_io(LinuxBlockIoBuilder::default().weight(weight).build()?);
+    }
     if let Some(pids) = asked.pids {
         builder = builder.pids(LinuxPidsBuilder::default().limit(pids).build()?);
     }

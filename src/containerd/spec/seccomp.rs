@@ -30,7 +30,13 @@ pub fn profile(capabilities: &[&str], host: &HostFacts) -> Result<LinuxSeccomp, 
     for value in table::PERSONALITIES {
         calls.push(allow_if("personality", argument(*value, None, LinuxSeccompOperator::ScmpCmpEq)?)?);
     }
-    calls.push(allow_if("socket", argument(table::AF_VSOCK, None, LinuxSeccompOperator::ScmpCmpNe)?)?);
+    // All conditions of a rule must hold: each range that is allowed is a rule of its own.
+    let [first, last] = table::NO_SOCKETS_OF;
+    calls.push(allow_if("socket", argument(first, None, LinuxSeccompOperator::ScmpCmpLt)?)?);
+    for between in first + 1..last {
+        calls.push(allow_if("socket", argument(between, None, LinuxSeccompOperator::ScmpCmpEq)?)?);
+    }
+    calls.push(allow_if("socket", argument(last, None, LinuxSeccompOperator::ScmpCmpGt)?)?);
     if !capabilities.contains(&"SYS_ADMIN") {
         let flags = argument(table::CLONE_NAMESPACE_FLAGS, Some(0), LinuxSeccompOperator::ScmpCmpMaskedEq)?;
         calls.push(allow_if("clone", flags)?);

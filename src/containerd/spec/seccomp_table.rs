@@ -17,22 +17,22 @@ futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake futimesat
 getcpu getcwd getdents getdents64 getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups
 getgroups32 getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid
 getresgid32 getresuid getresuid32 getrlimit get_robust_list getrusage getsid getsockname getsockopt
-get_thread_area gettid gettimeofday getuid getuid32 getxattr
+get_thread_area gettid gettimeofday getuid getuid32 getxattr getxattrat
 inotify_add_watch inotify_init inotify_init1 inotify_rm_watch
 io_cancel ioctl io_destroy io_getevents io_pgetevents io_pgetevents_time64 ioprio_get ioprio_set
 io_setup io_submit ipc kill
 landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 lgetxattr link linkat
-listen listxattr llistxattr _llseek lremovexattr lseek lsetxattr lstat lstat64
+listen listmount listxattr listxattrat llistxattr _llseek lremovexattr lseek lsetxattr lstat lstat64
 madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mknod mknodat
 mlock mlock2 mlockall mmap mmap2 mprotect mq_getsetattr mq_notify mq_open mq_timedreceive
-mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink mremap msgctl msgget msgrcv msgsnd
+mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd
 msync munlock munlockall munmap
 name_to_handle_at nanosleep newfstatat _newselect open openat openat2
 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll
 ppoll_time64 prctl pread64 preadv preadv2 prlimit64 process_mrelease pselect6 pselect6_time64
 pwrite64 pwritev pwritev2
 read readahead readlink readlinkat readv recv recvfrom recvmmsg recvmmsg_time64 recvmsg
-remap_file_pages removexattr rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction
+remap_file_pages removexattr removexattrat rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction
 rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
 rt_sigtimedwait_time64 rt_tgsigqueueinfo
 sched_getaffinity sched_getattr sched_getparam sched_get_priority_max sched_get_priority_min
@@ -41,12 +41,13 @@ sched_setparam sched_setscheduler sched_yield seccomp select semctl semget semop
 semtimedop_time64 send sendfile sendfile64 sendmmsg sendmsg sendto setfsgid setfsgid32 setfsuid
 setfsuid32 setgid setgid32 setgroups setgroups32 setitimer setpgid setpriority setregid setregid32
 setresgid setresgid32 setresuid setresuid32 setreuid setreuid32 setrlimit set_robust_list setsid
-setsockopt set_thread_area set_tid_address setuid setuid32 setxattr shmat shmctl shmdt shmget shutdown
+setsockopt set_thread_area set_tid_address setuid setuid32 setxattr setxattrat shmat shmctl shmdt shmget
+shutdown
 sigaltstack signalfd signalfd4 sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs
-statfs64 statx symlink symlinkat sync sync_file_range syncfs sysinfo
+statfs64 statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo
 tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64
 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime
-timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat utime
+timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat uretprobe utime
 utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
 ";
 
@@ -64,9 +65,9 @@ pub const BY_CAPABILITY: &[(&str, &str)] = &[
     ("DAC_READ_SEARCH", "open_by_handle_at"),
     (
         "SYS_ADMIN",
-        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr
-         move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog
-         umount umount2 unshare",
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr
+         lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open
+         quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare",
     ),
     ("SYS_BOOT", "reboot"),
     ("SYS_CHROOT", "chroot"),
@@ -88,5 +89,6 @@ pub const PERSONALITIES: &[u64] = &[0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff
 /// Flags that `clone` must not carry without SYS_ADMIN: every one that makes a namespace.
 pub const CLONE_NAMESPACE_FLAGS: u64 = 0x7E02_0000;
 
-/// `socket` may open anything but AF_VSOCK, which reaches past the container's network.
-pub const AF_VSOCK: u64 = 40;
+/// Families that `socket` must not open, in ascending order: AF_ALG, whose only use is the kernel's
+/// own cryptography, and AF_VSOCK, which reaches past the container's network.
+pub const NO_SOCKETS_OF: [u64; 2] = [38, 40];

@@ -20,24 +20,22 @@ pub fn shortfalls(settings: &ContainerSettings, host: &HostFacts) -> Vec<&'stati
             settings.init && settings.namespaces.pid != PidChoice::Own,
             "initProcessEnabled has no effect in a PID namespace that is shared: it has a process 1 already",
         ),
-        (settings.tty && !settings.terminal(), "pseudoTerminal has no effect with the log driver none"),
-        (
-            // That of a terminal never ends.
-            settings.open_stdin && !settings.terminal(),
-            "interactive has no effect without pseudoTerminal: standard input is empty",
-        ),
         (
             confined && host.apparmor == AppArmor::Absent,
             "the AppArmor profile has no effect, as this host has no AppArmor",
         ),
         (
             labels && host.selinux.is_none(),
-            "the SELinux label has no effect, as containers get no labels on this host",
+            "the SELinux label has no effect, as containers get no labels on this host (ECS_SELINUX_CAPABLE)",
         ),
         (!host.seccomp, "system calls are not filtered, as this kernel has no seccomp"),
         (
             resources.memory_swappiness.is_some() && unified,
             "swappiness has no effect on cgroup v2, which has none",
+        ),
+        (
+            resources.blkio_weight.is_some() && !host.blkio_weight,
+            "BlkioWeight has no effect, as this kernel's I/O scheduler has no weights",
         ),
         (
             resources.memory_swap_bytes.is_some() && !host.swap_limit,

@@ -29,6 +29,16 @@ fn built(
     host: &HostFacts,
     adjust: impl FnOnce(&mut CreatePlan),
 ) -> Result<Value, SpecError> {
+    built_of(&["PATH=/bin", "BOTH=image"], container, host, adjust)
+}
+
+/// The same, of an image with this environment.
+fn built_of(
+    environment: &[&str],
+    container: ContainerSpec,
+    host: &HostFacts,
+    adjust: impl FnOnce(&mut CreatePlan),
+) -> Result<Value, SpecError> {
     let arn = TaskArn::parse("arn:aws:ecs:us-west-2:1:task/c/0123abcd").unwrap();
     let spec = TaskSpec {
         family: "f".into(),
@@ -52,7 +62,7 @@ fn built(
     let settings = merge(&plan.spec.containers[0]).unwrap();
     let image: ImageConfiguration = serde_json::from_value(json!({
         "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
-        "config": {"Env": ["PATH=/bin", "BOTH=image"], "Entrypoint": ["/entry"], "Cmd": ["default"], "WorkingDir": "/w//x/"}
+        "config": {"Env": environment, "Entrypoint": ["/entry"], "Cmd": ["default"], "WorkingDir": "/w//x/"}
     }))
     .unwrap();
     let user = ResolvedUser { uid: 5, gid: 6, groups: vec![7] };
@@ -160,6 +170,23 @@ fn commands_follow_dockers_merge() {
 }
 
 #[test]
+fn a_region_of_the_image_keeps_both_of_the_agents_out() {
+    let host = HostFacts::for_tests();
+    let regions = |plan: &mut CreatePlan| {
+        for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+            plan.agent_environment.insert(name.into(), "us-west-2".into());
+        }
+    };
+    let of = |environment: &[&str]| {
+        let spec = built_of(environment, container(json!({}), json!({})), &host, regions).unwrap();
+        let lines: Vec<String> = serde_json::from_value(spec["process"]["env"].clone()).unwrap();
+        lines.into_iter().filter(|line| line.contains("REGION")).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[]), ["AWS_DEFAULT_REGION=us-west-2", "AWS_REGION=us-west-2"]);
+    assert_eq!(of(&["AWS_DEFAULT_REGION=eu-west-1"]), ["AWS_DEFAULT_REGION=eu-west-1"]);
+}
+
+#[test]
 fn limits_stay_below_what_the_host_can_give() {
     let host = HostFacts {
         bounding: ((1 << 41) - 1) & !(1 << 24),
@@ -199,7 +226,8 @@ fn mounts_of_the_user_take_the_place_of_defaults() {
             "/m/n",
             "/etc/resolv.conf",
             "/etc/hostname",
-            "/etc/hosts"
+            "/etc/hosts",
+            "/dev/shm"
         ]
     );
     let twice = container(json!({}), json!({"Tmpfs": {"/m": ""}}));

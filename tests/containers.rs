@@ -550,10 +550,11 @@ async fn another_process_of_the_same_container_goes_on_with_its_files() {
     let mut spec = task("again", &[("main", script)]);
     let point = MountPoint { volume: "out".into(), container_path: "/out".into(), read_only: false };
     spec.containers[0].mounts.push(point);
-    let mut plan = bench.plan(&spec, "main");
     let out = bench.path("out-again");
     std::fs::create_dir_all(&out).unwrap();
-    plan.volumes.insert("out".into(), out.clone());
+    let source = VolumeSource::HostPath(out.display().to_string());
+    spec.volumes.push(VolumeSpec { name: "out".into(), source });
+    let plan = bench.plan(&spec, "main");
     launch(&bench, &plan).await.unwrap();
     for _ in 0..2 {
         assert_eq!(exit(&*bench.service, &plan.id).await.exit.code, Some(4));

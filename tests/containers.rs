@@ -10,6 +10,7 @@ mod support;
 use ecsd::core::Observed;
 use ecsd::model::{
     ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
+    VolumeSource, VolumeSpec,
 };
 use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;

@@ -124,7 +124,8 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     // Both or none, so that the SDKs inside never see two regions.
     let has_region = REGIONS.into_iter().any(of_image_names);
     let agents = input.plan.agent_environment.iter().filter(|(name, _)| {
-        !input.settings.environment_is_whole && !(has_region && REGIONS.contains(&name.as_str()))
+        let is_told = has_region && REGIONS.contains(&name.as_str());
+        !input.settings.environment_is_whole && !is_told
     });
     for (name, value) in &of_image {
         set(name, value);

@@ -51,7 +51,12 @@ fn task(arn: &str, endpoint: &str, role: Option<&str>) -> Arc<TaskView> {
     let role = role.map(|id| CredentialsId(id.into()));
     let containers = vec![container("main", endpoint, "x")];
     let spec = TaskSpec { task_role: role, containers, ..TaskSpec::empty(arn) };
-    Arc::new(TaskView { spec: Arc::new(spec), progress: TaskProgress::default(), waiting_for: None })
+    Arc::new(TaskView {
+        spec: Arc::new(spec),
+        progress: TaskProgress::default(),
+        waiting_for: None,
+        health: BTreeMap::new(),
+    })
 }
 
 /// The endpoint, asking this; and what must be held for it to go on.

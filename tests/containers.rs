@@ -10,7 +10,6 @@ mod support;
 use ecsd::core::Observed;
 use ecsd::model::{
     ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
-    VolumeSource, VolumeSpec,
 };
 use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;
@@ -548,14 +547,11 @@ async fn volumes_are_shared_and_filled_and_output_reaches_the_logger() {
 async fn another_process_of_the_same_container_goes_on_with_its_files() {
     let bench = Bench::start();
     let script = "echo . >>/n; busybox wc -l </n >>/out/f; test $(busybox wc -l </n) -gt 2 && busybox sleep 1000; exit 4";
-    let mut spec = task("again", &[("main", script)]);
-    let point = MountPoint { volume: "out".into(), container_path: "/out".into(), read_only: false };
-    spec.containers[0].mounts.push(point);
+    let spec = task("again", &[("main", script)]);
+    let mut plan = bench.plan(&spec, "main");
     let out = bench.path("out-again");
     std::fs::create_dir_all(&out).unwrap();
-    let source = VolumeSource::HostPath(out.display().to_string());
-    spec.volumes.push(VolumeSpec { name: "out".into(), source });
-    let plan = bench.plan(&spec, "main");
+    mount(&mut plan, &out, "/out");
     launch(&bench, &plan).await.unwrap();
     for _ in 0..2 {
         assert_eq!(exit(&*bench.service, &plan.id).await.exit.code, Some(4));

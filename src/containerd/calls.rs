@@ -70,13 +70,14 @@ const AGAIN: Duration = Duration::from_secs(30);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Whether a method is called again where the connection broke. Not what has a better answer to that
-/// (events, waiting, listing: the truth may have changed), what tells of containerd's health, and what
-/// is streamed or may still be going on.
+/// (events, waiting, listing: the truth may have changed; a health check, which comes again by itself),
+/// what tells of containerd's health, and what is streamed or may still be going on.
 fn is_made_again(method: &str) -> bool {
     !matches!(
         method,
         "Events/Subscribe"
             | "Events/Publish"
+            | "Tasks/Exec"
             | "Tasks/Wait"
             | "Tasks/Get"
             | "Tasks/List"

@@ -110,7 +110,14 @@ impl HealthProbe for Probe {
                 }
                 made => made,
             };
-            made.map_err(|status| not_run(&status))?;
+            if let Err(status) = made {
+                let error = not_run(&status);
+                if matches!(error, ProbeError::Unreachable(_)) {
+                    // Whoever is not there can't be asked to remove anything; the next run will look.
+                    self.run = Run::None;
+                }
+                return Err(error);
+            }
             let request = StartRequest { container_id: self.container(), exec_id: EXEC_ID.to_owned() };
             let started = self.tasks().start(self.connection.request(request)).await;
             let pid = started.map_err(|status| not_run(&status))?.into_inner().pid;

@@ -14,7 +14,7 @@ struct Dice(u64);
 
 impl Dice {
     fn new() -> Self {
-        let given = std::env::var("ECSD_SEED").ok().and_then(|seed| seed.parse().ok());
+        let given: Option<u64> = std::env::var("ECSD_SEED").ok().and_then(|seed| seed.parse().ok());
         let chance = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
         let seed = given.unwrap_or_else(chance);
         println!("ECSD_SEED={seed}");

@@ -209,7 +209,7 @@ impl Container {
         for bind in binds.into_iter().flatten() {
             let text = bind.as_str().unwrap();
             let real = ["/dev:", "/sys:"].iter().any(|known| text.starts_with(known));
-            if text.starts_with('/') && !real {
+            if text.starts_with('/') && text.contains(':') && !real {
                 *bind = json!(format!("{}/host{text}", base.display()));
             }
         }

@@ -147,7 +147,7 @@ fn an_essential_container_takes_the_task_with_it_and_others_do_not() {
     let mut driver = self::driver();
     driver.failing.insert("start app");
     driver.silent.insert("release app");
-    let lines = driver.run(&task(vec![container("side?", &[]), container("app", &[("side?", Start)])]));
+    let lines = driver.run(&task(vec![container("side?", &[]), container("app", &[])]));
     assert_eq!(of(&lines, "side?").last(), Some(&"signal"));
     assert_ne!(driver.container("app").known, ContainerStatus::Stopped);
 }

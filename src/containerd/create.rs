@@ -404,20 +404,21 @@ impl ContainerService {
         // What an earlier life of the agent had asked for is still being taken down by containerd,
         // under the same id: for a moment its directory comes and goes below the new process.
         let mut pauses = BETWEEN_TRIES.iter();
-        loop {
+        let pid = loop {
             let status = match self.tasks().create(self.connection.request(request.clone())).await {
-                Ok(_) => break,
+                Ok(answer) => break answer.into_inner().pid,
                 Err(status) => status,
             };
             let exists = status.code() == Code::AlreadyExists;
-            if exists && matches!(self.process(id).await, Ok(Some(_))) {
-                break;
+            if exists && let Ok(Some(process)) = self.process(id).await {
+                break process.pid;
             }
             match pauses.next().filter(|_| !refused_by_runtime(&status)) {
                 Some(pause) => tokio::time::sleep(*pause).await,
                 None => return Err(not_created(&status)),
             }
-        }
+        };
+        self.events.made(id, pid);
         self.groups.settle(task, id);
         Ok(())
     }

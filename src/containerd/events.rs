@@ -46,9 +46,18 @@ pub struct EventHub {
 #[derive(Debug, Default)]
 struct Seen {
     oom: Remembered<()>,
-    exits: Remembered<ExitRecord>,
-    /// When the process of a container was made: exits from before are of one before it.
-    begun: Remembered<Wall>,
+    /// With the process that ended.
+    exits: Remembered<(ExitRecord, u32)>,
+    begun: Remembered<Begun>,
+}
+
+/// The process of a container that this agent made: exits from before it, or of another, are not its own.
+/// A creation that an earlier life of the agent had asked for may still be taken down while this one is made.
+#[derive(Debug)]
+struct Begun {
+    at: Wall,
+    /// Known once it is made.
+    pid: Option<u32>,
 }
 
 /// The newest word on each of so many containers. Looked up by each who waits, at each exit.
@@ -154,7 +163,7 @@ impl EventHub {
                 // Others are processes of exec.
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
-                    self.note_exit(exit.container_id, record);
+                    self.note_exit(exit.container_id, record, exit.pid);
                 }
             }
             _ => {}
@@ -169,12 +178,13 @@ impl EventHub {
         }
     }
 
-    fn note_exit(&self, container: String, exit: ExitRecord) {
+    fn note_exit(&self, container: String, exit: ExitRecord, pid: u32) {
         let mut seen = self.seen();
-        if seen.begun.by_id.get(&container).is_some_and(|begun| exit.at < *begun) {
+        let others = |begun: &Begun| exit.at < begun.at || begun.pid.is_some_and(|own| own != pid);
+        if seen.begun.by_id.get(&container).is_some_and(others) {
             return;
         }
-        seen.exits.keep(container, exit);
+        seen.exits.keep(container, (exit, pid));
         drop(seen);
         self.exit_noted.send_replace(());
     }
@@ -186,7 +196,7 @@ impl EventHub {
 
     /// The exit that the stream told of this container.
     pub fn exit(&self, id: &ContainerId) -> Option<ExitRecord> {
-        self.seen().exits.by_id.get(id.as_str()).cloned()
+        self.seen().exits.by_id.get(id.as_str()).map(|(exit, _)| exit.clone())
     }
 
     /// The exit of this container, once the stream tells of it.
@@ -214,7 +224,18 @@ impl EventHub {
     pub fn begin(&self, id: &ContainerId) {
         let mut seen = self.seen();
         seen.forget(id);
-        seen.begun.keep(id.as_str().to_owned(), now());
+        seen.begun.keep(id.as_str().to_owned(), Begun { at: now(), pid: None });
+    }
+
+    /// The process of this container was made: what is told of another is not its own.
+    pub fn made(&self, id: &ContainerId, pid: u32) {
+        let mut seen = self.seen();
+        if let Some(begun) = seen.begun.by_id.get_mut(id.as_str()) {
+            begun.pid = Some(pid);
+        }
+        if seen.exits.by_id.get(id.as_str()).is_some_and(|(_, ended)| *ended != pid) {
+            seen.exits.forget(id.as_str());
+        }
     }
 
     /// Forgets a container.
@@ -336,15 +357,22 @@ mod tests {
         // Late news of the process before.
         hub.note(&envelope("/tasks/exit", exit("c", "c").encode_to_vec()));
         assert!(hub.exit(&id).is_none());
+        // One that was being made before, and is taken down only now.
         let record = ExitRecord { code: Some(1), at: now() };
-        hub.note_exit("c".to_owned(), record.clone());
+        hub.note_exit("c".to_owned(), record.clone(), 7);
+        hub.made(&id, 8);
+        hub.note_exit("c".to_owned(), record.clone(), 7);
+        assert!(hub.exit(&id).is_none());
+        hub.note_exit("c".to_owned(), record.clone(), 8);
         assert_eq!(hub.exit(&id), Some(record));
         hub.forget(&id);
-        assert!(hub.exit(&id).is_none() && hub.seen().begun.order.is_empty());
+        assert!(hub.exit(&id).is_none());
+        assert!(hub.seen().begun.order.is_empty());
         for n in 0..3000 {
             let id = n.to_string();
             hub.note(&envelope("/tasks/exit", exit(&id, &id).encode_to_vec()));
         }
-        assert_eq!((hub.seen().exits.order.len(), hub.seen().exits.by_id.len()), (REMEMBERED, REMEMBERED));
+        let seen = hub.seen();
+        assert_eq!((seen.exits.order.len(), seen.exits.by_id.len()), (REMEMBERED, REMEMBERED));
     }
 }

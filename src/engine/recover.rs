@@ -187,7 +187,8 @@ impl Engine {
             let Some(task) = self.state.task(&key.task) else { continue };
             let Some(known) = task.progress.containers.get(&key.name) else { continue };
             let is_live = match seen {
-                Observed::Created if known.known < ContainerStatus::Created => {
+                // A start begins when the making is stored, so what is told to have ended here never ran.
+                Observed::Created | Observed::Exited(_) if known.known < ContainerStatus::Created => {
                     half_made.extend(ids.get(key).map(|id| (key.clone(), id.clone())));
                     false
                 }

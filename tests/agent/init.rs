@@ -35,8 +35,8 @@ fn init_is_process_one_and_the_exit_is_the_containers_own() {
             || host.exec(&arn, "main", &["sh", "-c", "grep -l 'State:.Z' /proc/[0-9]*/status || true"]);
         host.until("orphans are reaped", |_| zombies().trim().is_empty()).await;
         // Field 5 of stat is the process group, field 8 the terminal's foreground group.
-        let stat =
-            host.exec(&arn, "terminal", &["sh", "-c", "cat /proc/$(cat /proc/1/task/1/children)/stat"]);
+        let stat_of_child = "set -- $(cat /proc/1/task/1/children); cat /proc/$1/stat";
+        let stat = host.exec(&arn, "terminal", &["sh", "-c", stat_of_child]);
         let fields: Vec<&str> = stat.split_whitespace().collect();
         assert_eq!((fields[4], fields[7]), (fields[0], fields[0]), "{stat}");
         host.control.stop_task(&arn, "test").unwrap();

@@ -345,6 +345,7 @@ mod tests {
             let id = n.to_string();
             hub.note(&envelope("/tasks/exit", exit(&id, &id).encode_to_vec()));
         }
-        assert_eq!((hub.seen().exits.order.len(), hub.seen().exits.by_id.len()), (REMEMBERED, REMEMBERED));
+        let seen = hub.seen();
+        assert_eq!((seen.exits.order.len(), seen.exits.by_id.len()), (REMEMBERED, REMEMBERED));
     }
 }

@@ -9,7 +9,7 @@ mod support;
 
 use ecsd::core::Observed;
 use ecsd::model::{
-    ContainerId, MountPoint, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
+    ContainerId, MountPoint, NetworkMode, PortMapping, PortRange, Protocol, StopReason, TaskSpec, VolumeFrom,
 };
 use ecsd::ports::{ContainerExit, Containers, CreatePlan, NetworkAttachment};
 use serde_json::json;
@@ -175,6 +175,7 @@ async fn what_the_documents_ask_for_is_seen_from_inside() {
                   busybox stat -c '%F %t,%T' /dev/hole; busybox touch /x || echo READONLY; \
                   busybox env | busybox grep ^DB; busybox cat /etc/hosts; echo > /cache/new; busybox cat /proc/1/comm";
     let mut spec = task("inside", &[("db", "busybox sleep 1000"), ("web", script)]);
+    spec.network_mode = NetworkMode::Bridge;
     spec.containers[0].environment.insert("PASSWORD".into(), "x".into());
     spec.containers[0].ports.push(PortMapping {
         container: PortRange { first: 5432, count: 1, is_range: false },
@@ -271,7 +272,9 @@ async fn a_stop_is_asked_for_and_then_forced() {
     let ended = exit(&*bench.service, &deaf.id).await;
     assert_eq!((ended.exit.code, ended.oom_killed), (Some(137), false));
     let list = bench.service.list().await.unwrap();
-    assert!(matches!(list.get(&spec.key("deaf")), Some(Observed::Exited(e)) if e.exit.code == Some(137)));
+    assert!(
+        matches!(list.get(&spec.key("deaf")), Some(Observed::Exited(e) | Observed::Told(e)) if e.exit.code == Some(137))
+    );
 
     // What is gone already is no error, however often it is asked for.
     for _ in 0..2 {
@@ -422,7 +425,10 @@ async fn a_crash_of_containerd_or_of_the_agent_loses_no_exit() {
     let forgotten =
         std::env::var_os("ECSD_TEST_CONTAINERD_BIN").is_some() && seen == Some(&Observed::Created);
     if !forgotten {
-        assert!(matches!(seen, Some(Observed::Exited(e)) if e.exit.code == Some(9)), "{list:?}");
+        assert!(
+            matches!(seen, Some(Observed::Exited(e) | Observed::Told(e)) if e.exit.code == Some(9)),
+            "{list:?}"
+        );
         assert_eq!(exit(&*again, &plans[1].id).await.exit.code, Some(9));
     }
     // The wait from before the crash is still good.

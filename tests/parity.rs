@@ -72,10 +72,7 @@ fn own_mounts(directory: &Path) {
 fn a_container_sees_what_docker_would_show_it() {
     let cases = Case::all();
     let recorded = Recording::load();
-    let docker = match docker::program() {
-        Some(_) => Some(run_docker(&cases)),
-        None => None,
-    };
+    let docker = docker::program().map(|_| run_docker(&cases));
     if std::env::var_os("ECSD_PARITY_RECORD").is_some() {
         docker.as_ref().expect("dockerd is installed").save();
     } else if let Some(docker) = docker.as_ref().filter(|docker| docker.is_like(&recorded)) {

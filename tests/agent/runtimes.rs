@@ -31,14 +31,24 @@ impl StandIn {
     }
 }
 
-/// crun refuses hosts whose cgroup v2 has controllers beside v1: this thread, and all that it starts, does
-/// not see it.
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+/// crun refuses hosts whose cgroup v2 has controllers beside v1: this thread, and all that it starts, sees
+/// an empty directory in its place, which [`drop_stand_in`] takes away again.
 fn hide_hybrid_cgroups() {
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-    let _ = umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH);
+    let _ = umount2(UNIFIED, MntFlags::MNT_DETACH);
+    if Path::new(UNIFIED).is_dir() {
+        mount(Some("none"), UNIFIED, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    }
+}
+
+/// Directories of a stand-in can't be removed as cgroups are: with the files that were written in them.
+fn drop_stand_in() {
+    let _ = nix::mount::umount2(UNIFIED, nix::mount::MntFlags::MNT_DETACH);
 }
 
 #[test]
@@ -70,6 +80,7 @@ fn the_hello_task_runs_with_crun() {
         host.control.stop_task(&task, "test").unwrap();
         let stopped = host.until_status(&task, "STOPPED").await;
         assert!(stopped.containers.iter().all(|c| c.exit_code == Some(0)), "{stopped:#?}");
+        drop_stand_in();
         host.until_nothing_is_left().await;
     });
 }

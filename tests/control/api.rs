@@ -59,6 +59,10 @@ async fn registration_is_the_recorded_one_but_for_a_known_list() {
     let not_built: BTreeSet<String> = not_built().collect();
     let kept = expected["attributes"].as_array_mut().unwrap();
     kept.retain(|attribute| !not_built.contains(attribute["name"].as_str().unwrap()));
+    // The recorded agent had no image to hold namespaces with.
+    let told = call.body["attributes"].as_array_mut().unwrap();
+    let holder = told.iter().position(|a| a["name"] == "ecs.capability.pid-ipc-namespace-sharing").unwrap();
+    told.remove(holder);
     assert_eq!(call.body, expected);
 }
 

@@ -16,9 +16,9 @@ fn a_launch_that_hangs_anywhere_holds_up_no_other_and_goes_on_when_it_may() {
             "Tasks/Create",
             "Tasks/Start",
         ] {
-            for held in
-                [faulty.hold(Calls::of(method).times(1)), faulty.hold_answer(Calls::of(method).times(1))]
-            {
+            for done in [false, true] {
+                let calls = Calls::of(method).times(1);
+                let held = if done { faulty.hold_answer(calls) } else { faulty.hold(calls) };
                 let hangs = run_stays(&host, "hangs");
                 held.caught(1).await;
                 another_lives(&host).await;
@@ -143,12 +143,12 @@ fn a_launch_that_hangs_for_ever_fails_in_the_originals_words_and_leaves_nothing(
             (
                 "Snapshots/Prepare",
                 false,
-                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m",
+                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m0s",
             ),
             (
                 "Tasks/Create",
                 true,
-                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m",
+                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m0s",
             ),
             // containerd has started it: the process runs, and must not go on.
             (

@@ -274,7 +274,9 @@ pub fn image() -> Vec<u8> {
         header.set_entry_type(kind);
         header.set_mode(file.mode);
         header.set_size(content.len() as u64);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         let path = file.path.trim_start_matches('/');
         match &file.content {
             RootfsContent::Symlink(target) => layer.append_link(&mut header, path, target).unwrap(),

@@ -272,9 +272,7 @@ async fn a_stop_is_asked_for_and_then_forced() {
     let ended = exit(&*bench.service, &deaf.id).await;
     assert_eq!((ended.exit.code, ended.oom_killed), (Some(137), false));
     let list = bench.service.list().await.unwrap();
-    assert!(
-        matches!(list.get(&spec.key("deaf")), Some(Observed::Exited(e) | Observed::Told(e)) if e.exit.code == Some(137))
-    );
+    assert!(matches!(list.get(&spec.key("deaf")), Some(Observed::Exited(e)) if e.exit.code == Some(137)));
 
     // What is gone already is no error, however often it is asked for.
     for _ in 0..2 {
@@ -425,10 +423,7 @@ async fn a_crash_of_containerd_or_of_the_agent_loses_no_exit() {
     let forgotten =
         std::env::var_os("ECSD_TEST_CONTAINERD_BIN").is_some() && seen == Some(&Observed::Created);
     if !forgotten {
-        assert!(
-            matches!(seen, Some(Observed::Exited(e) | Observed::Told(e)) if e.exit.code == Some(9)),
-            "{list:?}"
-        );
+        assert!(matches!(seen, Some(Observed::Exited(e)) if e.exit.code == Some(9)), "{list:?}");
         assert_eq!(exit(&*again, &plans[1].id).await.exit.code, Some(9));
     }
     // The wait from before the crash is still good.

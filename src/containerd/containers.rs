@@ -239,7 +239,7 @@ impl ContainerService {
                 observed(&process)
             }
             // The shim may be gone, but not what an event told of its end.
-            Ok(None) => told().map_or(Seen::Made, Seen::Told),
+            Ok(None) => told().map_or(Seen::Made, Seen::Ended),
             Err(status) => {
                 tracing::warn!(container = %key, error = status.message(), "nothing is known of its process");
                 told().map_or(Seen::Nothing, Seen::Ended)
@@ -249,7 +249,6 @@ impl ContainerService {
             Seen::Made => Observed::Created,
             Seen::Runs => Observed::Running,
             Seen::Ended(exit) => Observed::Exited(self.judge(id, exit).await),
-            Seen::Told(exit) => Observed::Told(self.judge(id, exit).await),
             Seen::Nothing => Observed::Unknown,
         }
     }
@@ -267,8 +266,6 @@ enum Seen {
     Made,
     Runs,
     Ended(ExitRecord),
-    /// There is none, but an event told of its end.
-    Told(ExitRecord),
     /// Its shim does not answer.
     Nothing,
 }

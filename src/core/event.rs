@@ -82,8 +82,6 @@ pub enum Observed {
     Running,
     /// A process that has ended.
     Exited(ContainerExit),
-    /// Nothing, but its end was told: of a process that ran, or of one whose making was broken off.
-    Told(ContainerExit),
     /// It is gone, and nobody saw how it ended: what is told instead.
     Gone {
         /// Code and time.

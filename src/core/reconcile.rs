@@ -43,15 +43,10 @@ impl Task {
             // It is to be released, whatever runs.
             Some(Observed::Running | Observed::Created) if doubted => {}
             // The end that a restart answers, which is still to be done.
-            Some(Observed::Exited(end) | Observed::Told(end))
-                if restarts && self.is_answered(name, &end.exit) => {}
+            Some(Observed::Exited(end)) if restarts && self.is_answered(name, &end.exit) => {}
             // The same, although the restart was done: nothing is known of the process that it made.
-            Some(Observed::Exited(end) | Observed::Told(end)) if self.is_answered(name, &end.exit) => {
-                self.vanished(name, now)
-            }
-            Some(Observed::Exited(end) | Observed::Told(end)) => {
-                self.container_exited(name, end.clone(), now)
-            }
+            Some(Observed::Exited(end)) if self.is_answered(name, &end.exit) => self.vanished(name, now),
+            Some(Observed::Exited(end)) => self.container_exited(name, end.clone(), now),
             Some(Observed::Gone { exit, why }) => {
                 if let Some(container) = self.progress.containers.get_mut(name) {
                     container.exit = Some(exit.clone()).filter(|exit| exit.code.is_some());

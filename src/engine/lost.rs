@@ -126,7 +126,7 @@ pub(super) fn find_out(spec: &TaskSpec, held: &Held, seen: &Seen, now: Wall) -> 
         };
         match seen.get(&key) {
             // The core sees its end with the first look at the runtime.
-            Some(Observed::Running | Observed::Unknown | Observed::Exited(_) | Observed::Told(_)) => {
+            Some(Observed::Running | Observed::Unknown | Observed::Exited(_)) => {
                 progress.known = ContainerStatus::Running
             }
             Some(Observed::Created | Observed::Gone { .. }) | None => {

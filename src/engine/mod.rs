@@ -163,6 +163,8 @@ pub struct Engine {
     /// Containers whose end somebody waits for.
     watched: BTreeSet<ContainerKey>,
     health: HealthRuns,
+    /// Starts that wait until the state can be stored.
+    kept_back: Vec<(EffectId, Duration, Action)>,
     listing: bool,
     /// Nothing was reconciled yet in this life: what is to be found out until then.
     recovery: Option<recover::Recovery>,
@@ -191,6 +193,7 @@ impl Engine {
             view,
             queue_rounds: 0,
             watched: BTreeSet::new(),
+            kept_back: Vec::new(),
             listing: false,
             recovery: Some(recovery),
             started: Instant::now(),
@@ -280,8 +283,15 @@ impl Engine {
             let _ = answer.send(durable);
         }
         self.publish();
+        if !self.journal.is_failing() {
+            run.append(&mut self.kept_back);
+        }
         for (id, deadline, action) in run {
             match &action {
+                // After a crash nobody would know that it has run.
+                Action::Start { .. } | Action::Restart { .. } if !durable => {
+                    self.kept_back.push((id, deadline, action));
+                }
                 // The runtime forgets how it ended with this, and nobody else has noted it yet.
                 Action::Release { .. } if !durable => self.refuse_release(id),
                 _ => self.begin(id, deadline, action),

@@ -138,6 +138,11 @@ impl Journal {
         }
     }
 
+    /// The newest commit failed.
+    pub fn is_failing(&self) -> bool {
+        self.failed
+    }
+
     /// When waiting changes must be written, though nothing relies on them.
     pub fn due(&self) -> Option<Instant> {
         self.since.map(|since| since + if self.failed { Duration::from_secs(1) } else { SOON })

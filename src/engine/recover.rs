@@ -187,15 +187,15 @@ impl Engine {
             let Some(task) = self.state.task(&key.task) else { continue };
             let Some(known) = task.progress.containers.get(&key.name) else { continue };
             let is_live = match seen {
-                // What has ended of it is a making that was broken off: of a process that ran there is more.
-                Observed::Created | Observed::Told(_) if known.known < ContainerStatus::Created => {
+                // A start begins when the making is stored: what has ended of it never ran.
+                Observed::Created | Observed::Exited(_) if known.known < ContainerStatus::Created => {
                     half_made.extend(ids.get(key).map(|id| (key.clone(), id.clone())));
                     false
                 }
                 // One that has stopped gave its address and ports back: they may be another's by now.
                 Observed::Created => known.known != ContainerStatus::Stopped,
                 Observed::Running | Observed::Unknown => true,
-                Observed::Exited(_) | Observed::Told(_) => task.may_restart(&key.name),
+                Observed::Exited(_) => task.may_restart(&key.name),
                 Observed::Gone { .. } => false,
             };
             if is_live {

@@ -16,9 +16,9 @@ fn a_launch_that_hangs_anywhere_holds_up_no_other_and_goes_on_when_it_may() {
             "Tasks/Create",
             "Tasks/Start",
         ] {
-            for held in
-                [faulty.hold(Calls::of(method).times(1)), faulty.hold_answer(Calls::of(method).times(1))]
-            {
+            for done in [false, true] {
+                let calls = Calls::of(method).times(1);
+                let held = if done { faulty.hold_answer(calls) } else { faulty.hold(calls) };
                 let hangs = run_stays(&host, "hangs");
                 held.caught(1).await;
                 another_lives(&host).await;
@@ -88,8 +88,8 @@ fn an_exit_is_told_though_there_are_no_events() {
 fn a_task_of_many_containers_that_all_hang_leaves_room_for_others() {
     with_faults(&[], |host, faulty| async move {
         const MANY: usize = 10;
-        let held = faulty.hold(Calls::of("Snapshots/Prepare").times(MANY));
-        let many = (0..MANY).map(|n| container(&format!("c{n}"), STAYS, json!({"memory": 6})));
+        let held = faulty.hold(Calls::of("Containers/Create").naming("held-"));
+        let many = (0..MANY).map(|n| container(&format!("held-{n}"), STAYS, json!({"memory": 6})));
         let hangs = host.run_task(family("many", many));
         // As many as one task may have at once.
         held.caught(4).await;
@@ -97,7 +97,7 @@ fn a_task_of_many_containers_that_all_hang_leaves_room_for_others() {
         drop(held);
         host.until_status(&hangs, "RUNNING").await;
         for n in 0..MANY {
-            let name = format!("c{n}");
+            let name = format!("held-{n}");
             host.until("it is ready", |host| host.logs(&hangs, &name).contains("ready")).await;
         }
         host.control.stop_task(&hangs, "test").unwrap();
@@ -143,12 +143,12 @@ fn a_launch_that_hangs_for_ever_fails_in_the_originals_words_and_leaves_nothing(
             (
                 "Snapshots/Prepare",
                 false,
-                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m",
+                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m0s",
             ),
             (
                 "Tasks/Create",
                 true,
-                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m",
+                "DockerTimeoutError: Could not transition to created; timed out after waiting 1m0s",
             ),
             // containerd has started it: the process runs, and must not go on.
             (

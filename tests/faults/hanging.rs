@@ -88,17 +88,16 @@ fn an_exit_is_told_though_there_are_no_events() {
 fn a_task_of_many_containers_that_all_hang_leaves_room_for_others() {
     with_faults(&[], |host, faulty| async move {
         const MANY: usize = 10;
-        // As many as one task may have at once.
-        const SHARE: usize = 4;
-        let held = faulty.hold(Calls::of("Snapshots/Prepare").times(SHARE));
-        let many = (0..MANY).map(|n| container(&format!("c{n}"), STAYS, json!({"memory": 6})));
+        let held = faulty.hold(Calls::of("Containers/Create").naming("held-"));
+        let many = (0..MANY).map(|n| container(&format!("held-{n}"), STAYS, json!({"memory": 6})));
         let hangs = host.run_task(family("many", many));
-        held.caught(SHARE).await;
+        // As many as one task may have at once.
+        held.caught(4).await;
         another_lives(&host).await;
         drop(held);
         host.until_status(&hangs, "RUNNING").await;
         for n in 0..MANY {
-            let name = format!("c{n}");
+            let name = format!("held-{n}");
             host.until("it is ready", |host| host.logs(&hangs, &name).contains("ready")).await;
         }
         host.control.stop_task(&hangs, "test").unwrap();

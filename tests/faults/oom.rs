@@ -2,7 +2,7 @@
 //! joined with its exit.
 
 use crate::support::faulty::Calls;
-use crate::support::host::{container, family};
+use crate::support::host::{container, family, with_agent};
 use crate::{reason, with_faults};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory us
 
 #[test]
 fn a_container_that_goes_on_after_a_kill_is_told_by_its_own_end() {
-    with_faults(&[], |host, _faulty| async move {
+    with_agent(|host| async move {
         let run = |name: &str, script: &str| {
             host.run_task(family(name, [container("main", script, json!({"memory": 16}))]))
         };
@@ -38,7 +38,7 @@ fn a_container_that_goes_on_after_a_kill_is_told_by_its_own_end() {
 
 #[test]
 fn the_limit_of_the_whole_task_names_only_who_was_killed() {
-    with_faults(&[], |host, _faulty| async move {
+    with_agent(|host| async move {
         // No limit of its own but the task's; the other fails right after, for a reason of its own.
         let greedy = json!({"memoryReservation": 8, "essential": false,
             "command": ["dd", "if=/dev/zero", "of=/dev/null", "bs=256M", "count=1"]});

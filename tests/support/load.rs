@@ -95,7 +95,7 @@ pub struct Baseline {
     snapshots: Vec<String>,
     blobs: Vec<String>,
     rules: String,
-    links: String,
+    addresses: String,
     routes: String,
     listeners: Vec<String>,
     mounts: Vec<String>,
@@ -125,9 +125,10 @@ impl Baseline {
             snapshots: sorted(host.ctr(&["snapshots", "ls"]), 0),
             blobs: sorted(host.ctr(&["content", "ls"]), 0),
             rules: run("nft", &["list", "ruleset"]),
-            links: run("ip", &["-o", "-d", "addr"]),
-            routes: run("ip", &["route", "show", "table", "all"]),
-            listeners: sorted(run("ss", &["-Hltun"]), 4),
+            addresses: run("ip", &["-o", "addr"]),
+            // Whether a port of the bridge was up a moment ago is no matter.
+            routes: run("ip", &["route", "show", "table", "all"]).replace(" linkdown", ""),
+            listeners: sorted(run("ss", &["-ltun"]), 4),
             mounts: points.filter(|point| ours.iter().any(|own| point.starts_with(own))).collect(),
             runtime_directories: tasks.into_iter().sum(),
         }

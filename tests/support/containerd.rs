@@ -156,6 +156,11 @@ pub fn chosen_bin_dir() -> Option<PathBuf> {
     Some(std::fs::canonicalize(directory).unwrap())
 }
 
+/// It is one of the 2.x line.
+pub fn is_second_line() -> bool {
+    chosen_bin_dir().is_some_and(|directory| directory.to_string_lossy().contains("/2."))
+}
+
 /// Process ids whose command line has this word.
 pub fn processes_naming(word: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -2,9 +2,10 @@
 //!
 //! A commit costs a disk's flush, so the launch path has as few as can be. Only these rely on one: an
 //! acknowledgement (the task must survive), a start (address and ports of the container that is about
-//! to run must), a restart (the exit that it answers, lest it be answered twice), a release (the exit code, which the runtime forgets) and a report of RUNNING or
-//! STOPPED (what was told is never taken back). Everything else is written with the next of those, or
-//! by itself shortly after, and would be seen again by reconciling.
+//! to run must), a restart (the exit that it answers, lest it be answered twice), a release (the exit
+//! code, which the runtime forgets) and a report of RUNNING or STOPPED (what was told is never taken
+//! back). Everything else is written with the next of those, or by itself shortly after, and would be
+//! seen again by reconciling.
 
 use crate::core::{Action, State};
 use crate::engine::writer::Writer;

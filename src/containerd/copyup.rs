@@ -347,6 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_at_the_same_time_finds_it_whole() {
+        let bench = Bench::new("together");
+        for n in 0..50 {
+            std::fs::write(bench.at(&format!("image/data/{n}")), vec![b'x'; 10_000]).unwrap();
+        }
+        let whole = || {
+            bench.fill().unwrap();
+            (0..50)
+                .all(|n| bench.at(&format!("volume/{n}")).metadata().is_ok_and(|about| about.len() == 10_000))
+        };
+        std::thread::scope(|threads| {
+            let fillers: Vec<_> = (0..8).map(|_| threads.spawn(whole)).collect();
+            assert!(fillers.into_iter().all(|filler| filler.join().unwrap()));
+        });
+    }
+
+    #[test]
     fn a_link_in_the_volume_leads_nowhere() {
         let bench = Bench::new("links");
         std::fs::create_dir_all(bench.at("image/data/sub")).unwrap();

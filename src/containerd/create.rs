@@ -266,11 +266,11 @@ impl ContainerService {
             runtime: (!program.is_empty()).then_some(program),
         };
         let own = confinement::labels(&self.host, &creation.settings, &creation.plan.id);
-        let labels = relabel::labels(&self.host, &creation.settings, &creation.plan.id);
+        let of_files = relabel::label(&self.host, &creation.settings, &creation.plan.id);
         let work = tokio::task::spawn_blocking(move || {
             let label = own.as_ref().map(|own| own.mount.as_str());
             let ground = groundwork::lay(&plan, &settings, &volumes, &links, &programs, label)?;
-            volumes.iter().try_for_each(|volume| relabel::volume(volume, labels.as_ref()))?;
+            volumes.iter().try_for_each(|volume| relabel::volume(volume, of_files.as_ref()))?;
             Ok(ground)
         });
         match work.await {

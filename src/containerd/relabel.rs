@@ -67,37 +67,48 @@ pub enum RelabelError {
     },
 }
 
-/// The labels of the files of a container; `None` where nothing is to be relabelled: on a host without
-/// SELinux.
-pub fn labels(host: &HostFacts, settings: &ContainerSettings, id: &ContainerId) -> Option<String> {
-    let enabled = host.selinux.is_some() || Path::new("/sys/fs/selinux/enforce").exists();
-    file_label(enabled, confinement::labels(host, settings, id).as_ref())
+/// The label of a container's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLabel {
+    label: String,
+    /// The container's processes have one, too.
+    of_processes: bool,
 }
 
-fn file_label(enabled: bool, labels: Option<&Labels>) -> Option<String> {
-    enabled.then(|| labels.map_or_else(|| SHARED_FILES.to_owned(), |labels| labels.mount.clone()))
+/// The label of the files of a container; `None` where nothing is to be relabelled: on a host without
+/// SELinux.
+pub fn label(host: &HostFacts, settings: &ContainerSettings, id: &ContainerId) -> Option<FileLabel> {
+    let enabled = host.selinux.is_some() || Path::new("/sys/fs/selinux/enforce").exists();
+    file_label(enabled, confinement::labels(host, settings, id))
+}
+
+fn file_label(enabled: bool, labels: Option<Labels>) -> Option<FileLabel> {
+    let of_processes = labels.is_some();
+    let label = labels.map_or_else(|| SHARED_FILES.to_owned(), |labels| labels.mount);
+    enabled.then_some(FileLabel { label, of_processes })
 }
 
 /// Sets the label of a volume and of all that is in it, where it is to be set.
 ///
 /// # Errors
 /// [`RelabelError`]
-pub fn volume(volume: &Volume, label: Option<&String>) -> Result<(), RelabelError> {
+pub fn volume(volume: &Volume, label: Option<&FileLabel>) -> Result<(), RelabelError> {
     let path = &volume.bind.source;
-    let Some(label) = decide(volume.relabel, path, label.map(String::as_str))? else { return Ok(()) };
+    let Some(label) = decide(volume.relabel, path, label)? else { return Ok(()) };
     tree(path, &label).map_err(|source| RelabelError::Kernel { label, path: path.clone(), source })
 }
 
 /// The label that a path is to get: of the container alone, or without its level.
-fn decide(relabel: Relabel, path: &Path, label: Option<&str>) -> Result<Option<String>, RelabelError> {
-    let Some(label) = label else { return Ok(None) };
+fn decide(relabel: Relabel, path: &Path, label: Option<&FileLabel>) -> Result<Option<String>, RelabelError> {
+    let Some(FileLabel { label, of_processes }) = label else { return Ok(None) };
     if relabel != Relabel::No && NEVER.iter().any(|never| Path::new(never) == path) {
         return Err(RelabelError::NotAllowed(path.to_owned()));
     }
     Ok(match relabel {
         Relabel::No => None,
-        Relabel::Private => Some(label.to_owned()),
-        Relabel::Shared => {
+        Relabel::WithProcesses if !of_processes => None,
+        Relabel::Private => Some(label.clone()),
+        Relabel::Shared | Relabel::WithProcesses => {
             let kind: Vec<&str> = label.splitn(4, ':').take(3).collect();
             Some(format!("{}:s0", kind.join(":")))
         }
@@ -165,16 +176,16 @@ mod tests {
             mount: "system_u:object_r:container_file_t:s0:c1,c2".into(),
         };
         assert_eq!(file_label(false, None), None, "no SELinux, no labels");
-        assert_eq!(
-            file_label(true, None).as_deref(),
-            Some(SHARED_FILES),
-            "processes without labels of their own"
-        );
-        let label = file_label(true, Some(&own));
-        let decided = |relabel, path: &str| decide(relabel, Path::new(path), label.as_deref());
+        let (with, without) = (file_label(true, Some(own.clone())), file_label(true, None));
+        let decided = |relabel, path: &str| decide(relabel, Path::new(path), with.as_ref());
         assert_eq!(decided(Relabel::No, "/srv/a").unwrap(), None);
         assert_eq!(decided(Relabel::Private, "/srv/a").unwrap(), Some(own.mount.clone()));
-        assert_eq!(decided(Relabel::Shared, "/srv/a").unwrap().as_deref(), Some(SHARED_FILES));
+        for shared in [Relabel::Shared, Relabel::WithProcesses] {
+            assert_eq!(decided(shared, "/srv/a").unwrap().as_deref(), Some(SHARED_FILES));
+        }
+        let decided_without = |relabel| decide(relabel, Path::new("/srv/a"), without.as_ref()).unwrap();
+        assert_eq!(decided_without(Relabel::Shared).as_deref(), Some(SHARED_FILES), "it was asked for");
+        assert_eq!(decided_without(Relabel::WithProcesses), None, "every process may use it as it is");
         for never in ["/", "/etc", "/var/lib"] {
             let words = decided(Relabel::Shared, never).unwrap_err().to_string();
             assert_eq!(words, format!("SELinux relabeling of {never} is not allowed"));

@@ -162,7 +162,7 @@ fn anonymous(directory: &Path, target: String) -> Wanted {
     let name = hex::encode(Sha256::digest(target.as_bytes()));
     let source = directory.join("volumes").join(name.get(..16).unwrap_or(&name));
     let bind = BindMount { source, target, ..BindMount::default() };
-    Wanted { bind, origin: Origin::Anonymous, copy_up: true, relabel: Relabel::Shared }
+    Wanted { bind, origin: Origin::Anonymous, copy_up: true, relabel: Relabel::WithProcesses }
 }
 
 fn of_bind(directory: &Path, bind: &Bind, driver: &str) -> Result<Wanted, StopReason> {
@@ -179,7 +179,7 @@ fn of_bind(directory: &Path, bind: &Bind, driver: &str) -> Result<Wanted, StopRe
     }
     let request = VolumeRequest { driver: driver.to_owned(), ..VolumeRequest::local(&bind.source) };
     let relabel = match bind.relabel {
-        Relabel::No => Relabel::Shared,
+        Relabel::No => Relabel::WithProcesses,
         asked => asked,
     };
     Ok(Wanted { bind: mount, origin: Origin::Named(request), copy_up: !bind.no_copy, relabel })
@@ -207,7 +207,7 @@ fn of_mount(directory: &Path, mount: &MountRequest) -> Wanted {
                 labels: labels.clone(),
             };
             let origin = Origin::Named(request);
-            Wanted { bind, origin, copy_up: !no_copy, relabel: Relabel::Shared }
+            Wanted { bind, origin, copy_up: !no_copy, relabel: Relabel::WithProcesses }
         }
     }
 }
@@ -233,9 +233,12 @@ fn of_mount_point(task: &TaskSpec, container: &str, point: &MountPoint) -> Resul
             let source = clean(source).ok_or_else(|| no_specification(raw(), "the source is too long"))?;
             Ok(of_host(BindMount { source: source.into(), ..bind }, true, Relabel::No))
         }
-        VolumeBacking::Named(request) => {
-            Ok(Wanted { bind, origin: Origin::Named(request), copy_up: true, relabel: Relabel::Shared })
-        }
+        VolumeBacking::Named(request) => Ok(Wanted {
+            bind,
+            origin: Origin::Named(request),
+            copy_up: true,
+            relabel: Relabel::WithProcesses,
+        }),
     }
 }
 

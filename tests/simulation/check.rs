@@ -94,6 +94,10 @@ impl World {
 
     /// What may be begun, when it is begun.
     pub fn check_begun(&self, action: &Action) {
+        // Nothing is fetched or made for a task before its cgroup and its volumes are there.
+        if let Action::Pull { spec, .. } | Action::Create { spec, .. } = action {
+            assert!(self.prepared.contains(&spec.id()), "{action:?} before its task has what it needs");
+        }
         match action {
             Action::Create { container, .. } => self.check_namespaces(container, true),
             Action::Signal { container, .. } => self.check_namespaces(container, false),

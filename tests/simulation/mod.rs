@@ -82,6 +82,8 @@ pub struct World {
     state: State,
     now: Now,
     under_way: Vec<(EffectId, Action)>,
+    /// Tasks that were prepared in this life of the agent.
+    prepared: BTreeSet<TaskId>,
     processes: BTreeMap<ContainerKey, Process>,
     networks: BTreeSet<ContainerKey>,
     images: BTreeSet<String>,
@@ -120,6 +122,7 @@ impl World {
             state: State::new(rules()),
             now: Now { wall: Wall(1_000_000_000_000), mono: Mono(Duration::from_secs(1)) },
             under_way: vec![],
+            prepared: BTreeSet::new(),
             processes: BTreeMap::new(),
             networks: BTreeSet::new(),
             images: BTreeSet::new(),
@@ -306,7 +309,10 @@ impl World {
                 self.images.insert(spec.container(&container.name).unwrap().image.clone());
                 Outcome::Pulled(Ok(DIGEST.clone().unwrap()))
             }
-            Action::PrepareTask { .. } => Outcome::TaskPrepared(Ok(())),
+            Action::PrepareTask { spec } => {
+                self.prepared.insert(spec.id());
+                Outcome::TaskPrepared(Ok(()))
+            }
             Action::Create { container, .. } => {
                 // What is there is adopted, never made again.
                 self.processes.entry(container.clone()).or_insert(Process::Made);
@@ -445,6 +451,7 @@ impl World {
                 _ => {}
             }
         }
+        self.prepared.clear();
         self.dirty.clear();
         self.gone.clear();
         self.looks.clear();

@@ -28,6 +28,8 @@ pub enum Relabel {
     /// They stay.
     #[default]
     No,
+    /// As for `z`, where processes have labels: nothing was said, and it is a volume.
+    WithProcesses,
     /// `z`: any container may use it.
     Shared,
     /// `Z`: this container alone may.

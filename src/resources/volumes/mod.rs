@@ -122,14 +122,11 @@ impl VolumeService {
     /// Runs work on a thread that may block; dropping the future does not stop it.
     async fn blocking<T: Send + 'static>(
         &self,
-        name: &'static str,
-        work: impl FnOnce(&Inner) -> Result<T, VolumeError> + Send + 'static,
+        work: impl FnOnce(&Inner) -> Result<T, StopReason> + Send + 'static,
     ) -> Result<T, StopReason> {
         let inner = self.0.clone();
-        match tokio::task::spawn_blocking(move || work(&inner)).await {
-            Ok(done) => done.map_err(|error| StopReason::new(name, error.to_string())),
-            Err(panic) => Err(StopReason::new("UnknownError", panic.to_string())),
-        }
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|panic| Err(StopReason::new("UnknownError", panic.to_string())))
     }
 }
 
@@ -160,10 +157,11 @@ impl Inner {
 
     /// The volume of that name, where there is one.
     fn find(&self, name: &str) -> Result<Option<Volume>, VolumeError> {
-        if name::check(name).is_err() || !self.home(name).join(DATA).is_dir() {
-            return Ok(None);
+        let home = self.home(name);
+        match name::check(name).is_ok() && has_data(&home).map_err(VolumeError::io("read", &home))? {
+            true => Volume::read(&home).map(Some),
+            false => Ok(None),
         }
-        Volume::read(&self.home(name)).map(Some)
     }
 
     /// Makes a volume, or takes the one that is there, as it is.
@@ -257,12 +255,9 @@ impl Volumes for VolumeService {
                 return Ok(());
             }
             let spec = spec.clone();
-            let inner = self.0.clone();
             // The original tells these without the name of an error.
-            match tokio::task::spawn_blocking(move || task::provide(&inner, &spec)).await {
-                Ok(done) => done.map_err(|words| StopReason::new("", words)),
-                Err(panic) => Err(StopReason::new("UnknownError", panic.to_string())),
-            }
+            let told = |words| StopReason::new("", words);
+            self.blocking(move |inner| task::provide(inner, &spec).map_err(told)).await
         })
     }
 
@@ -275,16 +270,15 @@ impl Volumes for VolumeService {
             if uses.is_empty() {
                 return Ok(Vec::new());
             }
-            let (inner, user, uses) = (self.0.clone(), user.clone(), uses.to_vec());
-            let one = move |wanted: &VolumeUse| match wanted {
-                VolumeUse::Named(request) => inner.use_named(&user, request),
-                VolumeUse::At(path) => inner.use_path(&user, path).map(|()| path.clone()),
+            let (user, uses) = (user.clone(), uses.to_vec());
+            let work = move |inner: &Inner| {
+                let one = |wanted: &VolumeUse| match wanted {
+                    VolumeUse::Named(request) => inner.use_named(&user, request),
+                    VolumeUse::At(path) => inner.use_path(&user, path).map(|()| path.clone()),
+                };
+                uses.iter().map(one).collect::<Result<_, _>>().map_err(told_of_container)
             };
-            match tokio::task::spawn_blocking(move || uses.iter().map(one).collect()).await {
-                Ok(Ok(paths)) => Ok(paths),
-                Ok(Err(error)) => Err(told_of_container(&error)),
-                Err(panic) => Err(StopReason::new("UnknownError", panic.to_string())),
-            }
+            self.blocking(work).await
         })
     }
 
@@ -294,7 +288,8 @@ impl Volumes for VolumeService {
                 return Ok(());
             }
             let user = user.clone();
-            self.blocking("CannotUnmountVolumeError", move |inner| inner.detach(&user)).await
+            let told = |error: VolumeError| StopReason::new("CannotUnmountVolumeError", error.to_string());
+            self.blocking(move |inner| inner.detach(&user).map_err(told)).await
         })
     }
 
@@ -304,20 +299,39 @@ impl Volumes for VolumeService {
         directory: &'a Path,
     ) -> BoxFuture<'a, Result<(), StopReason>> {
         let (names, directory) = (task::own_volumes(spec), directory.to_owned());
-        Box::pin(self.blocking("CannotRemoveVolumeError", move |inner| {
-            names.iter().try_for_each(|name| inner.remove(name))?;
-            remove::tree(&directory).map_err(VolumeError::io("remove", &directory))
+        let told = |error: VolumeError| StopReason::new("CannotRemoveVolumeError", error.to_string());
+        Box::pin(self.blocking(move |inner| {
+            names.iter().try_for_each(|name| inner.remove(name)).map_err(told)?;
+            remove::tree(&directory).map_err(VolumeError::io("remove", &directory)).map_err(told)
         }))
     }
 }
 
 /// Docker mounts volumes when it starts a container, and finds everything else wrong when it creates it.
-fn told_of_container(error: &VolumeError) -> StopReason {
+fn told_of_container(error: VolumeError) -> StopReason {
     let name = match error {
         VolumeError::Mount { .. } => "CannotStartContainerError",
         _ => "CannotCreateContainerError",
     };
     StopReason::new(name, error.to_string())
+}
+
+/// Whether a volume's directory has what containers see. That itself is not looked at: where it is mounted
+/// from a server that hangs, so would the look.
+fn has_data(home: &Path) -> io::Result<bool> {
+    let entries = match std::fs::read_dir(home) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() == DATA {
+            return Ok(entry.file_type()?.is_dir());
+        }
+    }
+    Ok(false)
 }
 
 /// A directory that nobody else may list.

@@ -1,23 +1,48 @@
 //! What is mounted at or below a path, and taking it away.
 
-use nix::mount::{MntFlags, umount2};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+/// Mounts on top of one another at one path that are taken away.
+const MOST_STACKED: usize = 64;
 
 /// Whether something is mounted at exactly this path, which has no links in it.
 pub(super) fn is_mounted(path: &Path) -> io::Result<bool> {
     Ok(mount_points()?.iter().any(|point| point == path))
 }
 
-/// Takes away everything that is mounted at this path, which has no links in it, or below: what is on
-/// top comes first. Who still has a file of it open keeps that.
+/// Takes away everything that is mounted at this path, which has no links in it, or below. Who still has a
+/// file of it open keeps that. What was bound here with the mounts below it keeps those: a mount that is
+/// shared would take them away where it came from, too.
 pub(super) fn detach(path: &Path) -> io::Result<()> {
-    for point in mount_points()?.iter().rev().filter(|point| point.starts_with(path)) {
-        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    // Of mounts on top of one another only the uppermost is reached.
+    for _ in 0..MOST_STACKED {
+        let points = mount_points()?;
+        let points: Vec<&PathBuf> = points.iter().filter(|point| point.starts_with(path)).collect();
+        if points.is_empty() {
+            return Ok(());
+        }
+        let none: Option<&str> = None;
+        for point in &points {
+            ignoring_gone(mount(none, point.as_path(), none, MsFlags::MS_PRIVATE, none))?;
+        }
+        for point in points.iter().rev() {
+            ignoring_gone(umount2(point.as_path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW))?;
+        }
     }
-    Ok(())
+    Err(io::Error::other("there is always something mounted there"))
+}
+
+/// What was under another mount, or went with it, is no mount any more.
+fn ignoring_gone(answer: nix::Result<()>) -> io::Result<()> {
+    match answer {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Mount points of this process, in the order in which they were mounted.

@@ -261,6 +261,59 @@ async fn binds_are_mounted_read_only_and_a_task_that_goes_takes_mounts_along() {
 }
 
 #[tokio::test]
+async fn what_was_bound_with_its_mounts_keeps_them() {
+    let bench = Bench::new(false);
+    let source = bench.root.with_extension("source");
+    std::fs::create_dir_all(source.join("sub")).unwrap();
+    let mount = |at: &Path, kind: Option<&str>, flags| {
+        nix::mount::mount(Some("tmpfs"), at, kind, flags, None::<&str>).unwrap();
+    };
+    use nix::mount::MsFlags;
+    mount(&source, Some("tmpfs"), MsFlags::empty());
+    mount(&source, None, MsFlags::MS_SHARED);
+    std::fs::create_dir(source.join("sub")).unwrap();
+    mount(&source.join("sub"), Some("tmpfs"), MsFlags::empty());
+    std::fs::write(source.join("sub/file"), "mine").unwrap();
+    let device = source.to_str().unwrap().to_owned();
+    let bind = [("type", "none"), ("device", device.as_str()), ("o", "rbind")];
+    let spec = task("a", VolumeSource::Docker(docker(VolumeScope::Shared, true, &bind)));
+    bench.provide(&spec).await.unwrap();
+    bench.service.attach(&user("one"), &[VolumeUse::Named(request(&spec))]).await.unwrap();
+    assert!(bench.data("vol").join("sub/file").exists());
+    // One mount upon the other, as a container with the right to may leave them.
+    mount(&bench.data("vol"), Some("tmpfs"), MsFlags::empty());
+    bench.service.detach(&user("one")).await.unwrap();
+    assert!(!bench.is_mounted("vol") && !bench.data("vol").join("sub").exists());
+    assert_eq!(std::fs::read_to_string(source.join("sub/file")).unwrap(), "mine");
+    mountinfo::detach(&source).unwrap();
+    std::fs::remove_dir_all(source).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_hangs_holds_up_nobody_elses() {
+    let bench = Bench::new(false);
+    let (inner, hung) = (bench.service.0.clone(), std::sync::mpsc::channel::<()>());
+    let (begun, is_begun) = tokio::sync::oneshot::channel();
+    let hanging = tokio::task::spawn_blocking(move || {
+        inner.locked("hangs", || {
+            begun.send(()).unwrap();
+            let _ = hung.1.recv();
+        });
+    });
+    is_begun.await.unwrap();
+    let named = |name: &str| [VolumeUse::Named(VolumeRequest::local(name))];
+    bench.service.attach(&user("one"), &named("other")).await.unwrap();
+    let waits = named("hangs");
+    let (service, two) = (bench.service.clone(), user("two"));
+    let waits = tokio::spawn(async move { service.attach(&two, &waits).await });
+    assert!(!waits.is_finished());
+    drop(hung.0);
+    hanging.await.unwrap();
+    assert_eq!(waits.await.unwrap().unwrap(), [bench.data("hangs")]);
+    assert!(bench.service.0.locks().is_empty(), "no lock outlives its use");
+}
+
+#[tokio::test]
 async fn a_record_that_can_not_be_read_is_told_and_a_half_made_volume_is_made_whole() {
     let bench = Bench::new(false);
     let shared = task("a", VolumeSource::Docker(docker(VolumeScope::Shared, true, &[])));

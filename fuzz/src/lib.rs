@@ -6,7 +6,7 @@
 pub mod core;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
-#[path = "../../src/ports.rs"]
+#[path = "../../src/ports/mod.rs"]
 pub mod ports;
 
 #[path = "../../src/control"]

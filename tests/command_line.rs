@@ -4,6 +4,8 @@
 
 #[path = "command_line/attributes.rs"]
 mod attributes;
+#[path = "command_line/logs.rs"]
+mod logs;
 mod support;
 
 use serde_json::{Value, json};

@@ -124,6 +124,7 @@ pub fn usage() -> String {
         "The Amazon ECS container agent for hosts that run containerd.\n\n\
          Usage:\n  ecsd [flags]            run the agent, configured by ECS_* environment variables\n  \
          ecsd config             print each setting and where it came from (ecsd config --help)\n  \
+         ecsd logs TASK          print what a task's containers wrote (ecsd logs --help)\n  \
          ecsd local COMMAND      run task definitions on this machine, without AWS (ecsd local --help)\n\n\
          Flags of the agent:\n",
     );

@@ -1,8 +1,9 @@
-//! The commands: the agent itself, `ecsd config` and `ecsd local`.
+//! The commands: the agent itself, `ecsd config`, `ecsd logs` and `ecsd local`.
 
 mod config;
 pub mod flags;
 pub mod local;
+mod logs;
 
 use crate::app;
 use crate::control::AgentIdentity;
@@ -23,6 +24,9 @@ pub fn main(arguments: Vec<String>) -> u8 {
     }
     if arguments.first().is_some_and(|first| first == "config") {
         return config::command(arguments);
+    }
+    if arguments.first().is_some_and(|first| first == "logs") {
+        return logs::command(arguments);
     }
     let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,

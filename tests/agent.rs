@@ -29,6 +29,8 @@ mod exits;
 mod health;
 #[path = "agent/host_restart.rs"]
 mod host_restart;
+#[path = "agent/image_cleanup.rs"]
+mod image_cleanup;
 #[path = "agent/images.rs"]
 mod images;
 #[path = "agent/init.rs"]
@@ -43,6 +45,8 @@ mod namespaces;
 mod network;
 #[path = "agent/old_state.rs"]
 mod old_state;
+#[path = "agent/pulls.rs"]
+mod pulls;
 #[path = "agent/registration.rs"]
 mod registration;
 #[path = "agent/restart.rs"]

@@ -8,6 +8,8 @@ use super::registration::{self, cluster_or_default};
 use super::{Failure, Overrides, facts, lifecycle, options};
 use crate::cgroup::CgroupService;
 use crate::config::Config;
+use crate::containerd::cleanup::{Janitor, Removals};
+use crate::containerd::images::Pulls;
 use crate::containerd::{Connection, ContainerService, ImageService, apparmor};
 use crate::control::api::InstanceReporter;
 use crate::control::credentials::{ChainOptions, CredentialsCache};
@@ -42,6 +44,7 @@ pub(super) struct Agent {
     pub handle: EngineHandle,
     pub cgroups: Arc<CgroupService>,
     pub doctor: Arc<Doctor>,
+    pub pulls: Pulls,
     pub reporter: Arc<InstanceReporter>,
     pub roles: CredentialsStore,
     pub instance: watch::Sender<Instance>,
@@ -68,7 +71,7 @@ impl Agent {
         )
         .map_err(|error| Failure::retry(chain(&error)))?;
         let host = Host::open(&config).await?;
-        let Host { images, containers, networks, cgroups, volumes, doctor, abilities } = host;
+        let Host { connection, images, containers, networks, cgroups, volumes, doctor, abilities } = host;
         let recalled = registration::recall_instance(&config, &stored, &*containers).await;
         let account = account.with_dual_stack(abilities.ipv6_only);
         let cluster = cluster_or_default(&config);
@@ -81,8 +84,9 @@ impl Agent {
             known_instance: registration::known_instance(&stored).or_else(|| recalled.clone()),
             instance: instance.subscribe(),
         };
+        let (removals, pulls) = (Removals::default(), images.pulls());
         let ports = Ports {
-            images: Arc::new(images),
+            images: Arc::new(removals.guard(images)),
             containers: containers.clone() as Arc<dyn Containers>,
             health: containers.clone(),
             networks: networks.clone(),
@@ -98,6 +102,8 @@ impl Agent {
         let opened = tokio::task::spawn_blocking(move || Engine::open(ports, rules));
         let (engine, handle) = opened.await.map_err(Failure::retry)?.map_err(Failure::terminal)?;
         let mut background = JoinSet::new();
+        let cleanup = options::cleanup(&config);
+        background.spawn(Janitor::new(connection, cleanup, handle.view(), removals).run());
         background.spawn(async move { containers.follow_events().await });
         background.spawn(async move {
             if let Err(error) = networks.keep_rules().await {
@@ -116,6 +122,7 @@ impl Agent {
             handle,
             cgroups,
             doctor,
+            pulls,
             reporter,
             roles: CredentialsStore::default(),
             instance,
@@ -128,6 +135,7 @@ impl Agent {
 
 /// The adapters that reach this host: its containerd, its networks, its cgroups, its volumes.
 struct Host {
+    connection: Connection,
     images: ImageService,
     containers: Arc<ContainerService>,
     networks: Arc<NetworkService>,
@@ -163,7 +171,7 @@ impl Host {
         load_apparmor_profile().await;
         let images_of_containers = Arc::new(glue::Images(images.store()));
         let containers =
-            ContainerService::new(connection, of_containers, images_of_containers, volumes.clone());
+            ContainerService::new(connection.clone(), of_containers, images_of_containers, volumes.clone());
         let containers = Arc::new(containers);
         let networks = NetworkService::new(options::networks(config))
             .map_err(|error| Failure::terminal(chain(&error)))?;
@@ -172,7 +180,7 @@ impl Host {
         if let Some(gateway) = networks.gateway() {
             containers.set_gateway(gateway);
         }
-        Ok(Self { images, containers, networks, cgroups, volumes, doctor, abilities })
+        Ok(Self { connection, images, containers, networks, cgroups, volumes, doctor, abilities })
     }
 }
 

@@ -1,12 +1,12 @@
 //! Where adapters meet that must not know one another: each type here holds one and answers for it
 //! under the trait of another.
 
-use crate::containerd::images::ImageStore;
+use crate::containerd::images::{ImageStore, Pulls};
 use crate::containerd::{ImageLookup, UnpackedImageInfo};
 use crate::control::CredentialsStore;
-use crate::model::{CredentialsId, RoleCredentials, StopReason};
+use crate::model::{CredentialsId, PullUnderWay, RoleCredentials, StopReason};
 use crate::ports::TasksView;
-use crate::tmds::{CredentialsAnswer, CredentialsLookup, Snapshot};
+use crate::tmds::{CredentialsAnswer, CredentialsLookup, PullsLookup, Snapshot};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,6 +25,15 @@ impl ImageLookup for Images {
                 id: image.id.clone(),
             })
         })
+    }
+}
+
+/// Pulls for the introspection endpoint.
+pub struct PullsUnderWay(pub Pulls);
+
+impl PullsLookup for PullsUnderWay {
+    fn pulls(&self) -> Vec<PullUnderWay> {
+        self.0.now()
     }
 }
 

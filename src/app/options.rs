@@ -5,8 +5,11 @@ use super::Failure;
 use crate::cgroup::CgroupOptions;
 use crate::config::Config;
 use crate::containerd::ContainerOptions;
+use crate::containerd::cleanup::policy::Rules;
+use crate::containerd::cleanup::room::Watermarks;
+use crate::containerd::cleanup::{CleanupOptions, StrangerRules, record_name};
 use crate::containerd::images::ImageOptions;
-use crate::core::{Rules, Timeouts};
+use crate::core::{self, Timeouts};
 use crate::engine::{Limits, Options};
 use crate::model::{HostResources, PullBehavior};
 use crate::net::NetworkOptions;
@@ -19,7 +22,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Of the engine, on a host that has so much to give.
 pub(super) fn engine(config: &Config, host: HostResources) -> Options {
     Options {
-        rules: Rules {
+        rules: core::Rules {
             host,
             stop_timeout: config.container_stop_timeout,
             cleanup_wait: config.task_cleanup_wait,
@@ -61,6 +64,34 @@ pub(super) fn images(config: &Config) -> Result<ImageOptions, Failure> {
     };
     options.tuning.inactivity_timeout = config.image_pull_inactivity_timeout;
     Ok(options)
+}
+
+/// Of cleaning up images.
+pub(super) fn cleanup(config: &Config) -> CleanupOptions {
+    // Whoever prefers what is here wants it to stay (spec/task-engine.md 3.1).
+    let off = config.image_cleanup_disabled || config.image_pull_behavior == PullBehavior::PreferCached;
+    let high = config.image_cleanup_high_watermark;
+    let low = config.image_cleanup_low_watermark.min(high);
+    let untracked = config.untracked_image_cleanup;
+    let named = |image: &String| {
+        let image = image.trim();
+        record_name(image).unwrap_or_else(|| image.to_owned())
+    };
+    CleanupOptions {
+        snapshotter: config.containerd_snapshotter.clone(),
+        interval: (!off).then_some(config.image_cleanup_interval),
+        rules: Rules {
+            per_cycle: config.images_deleted_per_cycle as usize,
+            minimum_age: config.image_minimum_cleanup_age,
+            untracked_minimum_age: untracked.then_some(config.non_ecs_image_minimum_cleanup_age),
+            excluded: config.excluded_untracked_images.iter().map(named).collect(),
+        },
+        watermarks: (!off && high < 100).then_some(Watermarks { high, low }),
+        strangers: untracked.then_some(StrangerRules {
+            per_cycle: config.non_ecs_containers_deleted_per_cycle as usize,
+            minimum_age: config.task_cleanup_wait,
+        }),
+    }
 }
 
 /// Of containers; `systemd_cgroup` where systemd owns the cgroup tree. Blocks.

@@ -153,7 +153,8 @@ impl Agent {
             None => metadata,
         };
         let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version())
-            .with_checks(self.doctor.clone());
+            .with_checks(self.doctor.clone())
+            .with_pulls(Arc::new(glue::PullsUnderWay(self.pulls.clone())));
         for (name, address, handler) in [
             (
                 "task metadata",

@@ -147,6 +147,10 @@ pub struct Config {
     pub untracked_image_cleanup: bool,
     /// `ECS_EXCLUDE_UNTRACKED_IMAGE`
     pub excluded_untracked_images: Vec<String>,
+    /// `ECS_IMAGE_CLEANUP_HIGH_WATERMARK`, in percent; 100 is off.
+    pub image_cleanup_high_watermark: u32,
+    /// `ECS_IMAGE_CLEANUP_LOW_WATERMARK`, in percent.
+    pub image_cleanup_low_watermark: u32,
     /// `ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM` is `ec2_instance`.
     pub propagate_ec2_tags: bool,
     /// `ECS_AWSVPC_BLOCK_IMDS`
@@ -286,6 +290,8 @@ impl Default for Config {
             non_ecs_containers_deleted_per_cycle: 5,
             untracked_image_cleanup: false,
             excluded_untracked_images: Vec::new(),
+            image_cleanup_high_watermark: 90,
+            image_cleanup_low_watermark: 80,
             propagate_ec2_tags: false,
             awsvpc_block_imds: false,
             awsvpc_local_routes: Vec::new(),

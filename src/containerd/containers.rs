@@ -60,7 +60,7 @@ pub const LABEL_ADDRESS: &str = "com.ecsd.address";
 pub const LABEL_OUTPUT: &str = "com.ecsd.output";
 
 /// The largest answer that is taken: a list of many containers carries all their specs.
-const LARGEST_ANSWER: usize = 64 << 20;
+pub(super) const LARGEST_ANSWER: usize = 64 << 20;
 
 /// Containers that are asked for by name at once, where the list did not tell of them.
 const ASKED_AT_ONCE: usize = 32;

@@ -3,6 +3,7 @@
 //! image's configuration. Never touches another namespace, never runs anything.
 
 use crate::containerd::Connection;
+use crate::containerd::cleanup::adopt;
 use crate::containerd::image::error::{PullError, chain};
 use crate::containerd::image::flight::Flights;
 use crate::containerd::image::pull::{Puller, retried};
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 pub use crate::containerd::image::import::ImportError;
 pub use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
-pub use crate::containerd::image::progress::PullProgress;
+pub use crate::containerd::image::progress::{PullProgress, Pulls};
 pub use crate::containerd::image::record::LocalImage;
 pub use crate::containerd::image::unpacked::{ImageStore, UnpackedImage};
 
@@ -61,6 +62,11 @@ impl ImageService {
     /// The handle by which others look images up; shares this service's memory.
     pub fn store(&self) -> ImageStore {
         self.inner.puller.store.clone()
+    }
+
+    /// The pulls under way.
+    pub fn pulls(&self) -> Pulls {
+        self.inner.puller.pulls.clone()
     }
 
     /// The unpacked image of that name, as a task definition writes it.
@@ -161,6 +167,9 @@ impl Inner {
         if let Some((record, local)) = unpacked
             && wanted.map_or(!self.asks_for(&record.origin), |wanted| *wanted == record.target)
         {
+            if digest.is_some() && record.origin == Origin::Foreign {
+                self.adopt(&record.name).await;
+            }
             return Ok(local.id.clone());
         }
         let wanted = match wanted {
@@ -170,7 +179,10 @@ impl Inner {
                 asked.map_err(|error| failed(&error, serves.clone()))?
             }
         };
-        if let Some((_, local)) = unpacked.filter(|(record, _)| record.target == wanted) {
+        if let Some((record, local)) = unpacked.filter(|(record, _)| record.target == wanted) {
+            if record.origin == Origin::Foreign {
+                self.adopt(&record.name).await;
+            }
             return Ok(local.id.clone());
         }
         let key = (reference.record_name(), wanted.clone());
@@ -184,6 +196,17 @@ impl Inner {
                 tracing::warn!(image, error = %chain(&*error), "pull failed");
                 Err(failed(&error, serves))
             }
+        }
+    }
+
+    /// The registry has an image that somebody else put here: from now on it counts as pulled.
+    async fn adopt(&self, record: &str) {
+        if let Err(error) = adopt(&self.puller.conn, record).await {
+            tracing::warn!(
+                image = record,
+                error = chain(&error),
+                "the next start will ask the registry again"
+            );
         }
     }
 

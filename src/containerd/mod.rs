@@ -1,6 +1,7 @@
 //! containerd over gRPC: images, snapshots, containers, processes.
 pub mod apparmor;
 pub mod calls;
+pub mod cleanup;
 pub mod connection;
 pub mod containers;
 mod copyup;

@@ -1,5 +1,6 @@
 //! Images as the engine speaks of them.
 
+use crate::model::time::Wall;
 use std::fmt;
 
 /// `sha256:<64 hexadecimal digits>` of a manifest or an index.
@@ -40,6 +41,27 @@ pub struct ResolvedImage {
     pub digest: Option<ImageDigest>,
     /// The image is unpacked already and nothing has to be fetched.
     pub local: bool,
+}
+
+/// A pull under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullUnderWay {
+    /// The image, by its full name.
+    pub image: String,
+    /// Since when.
+    pub started_at: Wall,
+    /// Bytes on the disk, of the layers that have to be fetched.
+    pub bytes_done: u64,
+    /// All bytes of those layers.
+    pub bytes_total: u64,
+    /// How fast they came in the last seconds.
+    pub bytes_per_second: u64,
+    /// Layers unpacked, or unpacked already.
+    pub layers_done: usize,
+    /// All layers; 0 until the manifest is there.
+    pub layers_total: usize,
+    /// What it waits for while no bytes come.
+    pub waiting_for: Option<String>,
 }
 
 /// User name and password for one registry.

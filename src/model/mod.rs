@@ -34,7 +34,7 @@ pub use credentials::{CredentialsId, RoleCredentials};
 pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure, TaskProtection};
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
-pub use image::{ImageDigest, PullBehavior, RegistryAuth, ResolvedImage};
+pub use image::{ImageDigest, PullBehavior, PullUnderWay, RegistryAuth, ResolvedImage};
 pub use keepsake::{HeldContainer, Keepsake};
 pub use namespaces::{ContainerKind, IpcMode, NAMESPACE_HOLDER, PidMode};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};

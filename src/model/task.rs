@@ -103,6 +103,11 @@ impl TaskSpec {
         self.containers.iter().find(|c| c.name == name)
     }
 
+    /// The images of its containers, as written; internal ones have none.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.containers.iter().filter(|c| !c.is_internal()).map(|container| container.image.as_str())
+    }
+
     /// The key of a container.
     pub fn key(&self, name: &str) -> ContainerKey {
         ContainerKey { task: self.id(), name: name.to_owned() }

@@ -2,11 +2,12 @@
 //! (spec/local-endpoints-config.md 2).
 
 use super::gojson::opt_time;
+use super::metrics;
 use super::reply::{Answer, Handler, Reply, RequestHead};
 use super::route::query_value;
 use super::shapes::{self, PortBody, VolumeBody};
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
-use crate::model::{CheckStatus, DesiredStatus, InstanceCheck, TaskStatus, Wall};
+use crate::model::{CheckStatus, DesiredStatus, InstanceCheck, PullUnderWay, TaskStatus, Wall};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -21,11 +22,18 @@ pub trait ChecksLookup: Send + Sync {
     fn checks(&self) -> Vec<InstanceCheck>;
 }
 
+/// Pulls of images.
+pub trait PullsLookup: Send + Sync {
+    /// Those under way, as of now. Must answer at once.
+    fn pulls(&self) -> Vec<PullUnderWay>;
+}
+
 /// Answers on 127.0.0.1:51678.
 pub struct IntrospectionHandler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     version: String,
     checks: Option<Arc<dyn ChecksLookup>>,
+    pulls: Option<Arc<dyn PullsLookup>>,
 }
 
 #[derive(Serialize, Default)]
@@ -52,6 +60,27 @@ struct CheckBody {
     since: Option<Wall>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PullsBody {
+    #[serde(rename = "Pulls")]
+    pulls: Vec<PullBody>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PullBody {
+    image: String,
+    #[serde(serialize_with = "opt_time")]
+    started_at: Option<Wall>,
+    bytes_done: u64,
+    bytes_total: u64,
+    bytes_per_second: u64,
+    layers_done: usize,
+    layers_total: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<String>,
 }
 
 #[derive(Serialize, Default)]
@@ -99,12 +128,21 @@ struct ContainerBody {
 impl IntrospectionHandler {
     /// `version` is shown as it is: `Amazon ECS Agent - v<version> (<revision>)`.
     pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, version: String) -> Self {
-        Self { snapshots, version, checks: None }
+        Self { snapshots, version, checks: None, pulls: None }
     }
 
     /// Tells of these checks, too.
     pub fn with_checks(self, checks: Arc<dyn ChecksLookup>) -> Self {
         Self { checks: Some(checks), ..self }
+    }
+
+    /// Tells of these pulls, too.
+    pub fn with_pulls(self, pulls: Arc<dyn PullsLookup>) -> Self {
+        Self { pulls: Some(pulls), ..self }
+    }
+
+    fn under_way(&self) -> Vec<PullUnderWay> {
+        self.pulls.as_ref().map(|pulls| pulls.pulls()).unwrap_or_default()
     }
 
     fn reply(&self, request: &RequestHead<'_>) -> Reply {
@@ -120,6 +158,8 @@ impl IntrospectionHandler {
             ),
             "/v1/tasks" => tasks(&snapshot, request.query),
             "/v1/health" => health(self.checks.as_ref().map(|checks| checks.checks()).unwrap_or_default()),
+            "/v1/pulls" => pulls(self.under_way()),
+            "/metrics" => Reply::metrics(metrics::page(&self.under_way())),
             "/license" => Reply::text(StatusCode::OK, include_str!("../../LICENSE")),
             _ => Reply::text(
                 StatusCode::OK,
@@ -146,6 +186,21 @@ fn health(checks: Vec<InstanceCheck>) -> Reply {
         reason: check.reason,
     };
     Reply::json(status, &HealthBody { healthy, checks: checks.into_iter().map(body).collect() })
+}
+
+/// Not the original's.
+fn pulls(pulls: Vec<PullUnderWay>) -> Reply {
+    let body = |pull: PullUnderWay| PullBody {
+        image: pull.image,
+        started_at: Some(pull.started_at),
+        bytes_done: pull.bytes_done,
+        bytes_total: pull.bytes_total,
+        bytes_per_second: pull.bytes_per_second,
+        layers_done: pull.layers_done,
+        layers_total: pull.layers_total,
+        waiting_for: pull.waiting_for,
+    };
+    Reply::json(StatusCode::OK, &PullsBody { pulls: pulls.into_iter().map(body).collect() })
 }
 
 fn tasks(snapshot: &Snapshot, query: Option<&str>) -> Reply {
@@ -205,5 +260,29 @@ fn container_body(view: ContainerView<'_>) -> ContainerBody {
         ports: if bound.is_empty() { shapes::asked_ports(view) } else { bound },
         volumes: shapes::volumes(view),
         restart_count: view.restart_count(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_told_in_full() {
+        let pull = PullUnderWay {
+            image: "r/app:1".into(),
+            started_at: Wall(1_700_000_000_000_000_000),
+            bytes_done: 1,
+            bytes_total: 2,
+            bytes_per_second: 3,
+            layers_done: 4,
+            layers_total: 5,
+            waiting_for: None,
+        };
+        let waits = PullUnderWay { waiting_for: Some("x".into()), ..pull.clone() };
+        let body = String::from_utf8(pulls(vec![pull, waits]).body).unwrap();
+        let one = r#""Image":"r/app:1","StartedAt":"2023-11-14T22:13:20Z","BytesDone":1,"BytesTotal":2,"BytesPerSecond":3,"LayersDone":4,"LayersTotal":5"#;
+        assert_eq!(body, format!("{{\"Pulls\":[{{{one}}},{{{one},\"WaitingFor\":\"x\"}}]}}"));
+        assert_eq!(pulls(Vec::new()).body, br#"{"Pulls":[]}"#);
     }
 }

@@ -61,6 +61,12 @@ impl Reply {
         Self { status, content_type: Some("text/plain; charset=utf-8"), location: None, body: body.into() }
     }
 
+    /// What Prometheus reads.
+    pub(crate) fn metrics(body: String) -> Self {
+        let content_type = Some("text/plain; version=0.0.4; charset=utf-8");
+        Self { status: StatusCode::OK, content_type, location: None, body: body.into_bytes() }
+    }
+
     /// Go's `http.NotFound`.
     pub(crate) fn not_found() -> Self {
         Self::text(StatusCode::NOT_FOUND, "404 page not found\n")

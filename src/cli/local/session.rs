@@ -262,6 +262,8 @@ fn spawn_agent(
         .env("ECS_DATADIR", dir.data())
         .env("ECS_LOGFILE", dir.agent_log())
         .env("ECS_AUDIT_LOGFILE_DISABLED", "true")
+        // Loaded images can't be pulled again; at the end all are removed.
+        .env("ECS_DISABLE_IMAGE_CLEANUP", "true")
         .env("ECS_CONTAINERD_ADDRESS", &containerd.target.socket)
         .env("ECS_CONTAINERD_NAMESPACE", &containerd.target.namespace)
         .env("ECSD_RUNTIME_DIR", dir.runtime())

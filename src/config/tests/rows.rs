@@ -136,6 +136,8 @@ const CASES: &[Case] = &[
         "[1,2]",
         &[Warned("22"), Warned("[70000]"), Warned("[-1]")],
     ),
+    ("ECS_IMAGE_CLEANUP_HIGH_WATERMARK", "90", "100", "100", &[Warned("0"), Warned("101"), Warned("90%")]),
+    ("ECS_IMAGE_CLEANUP_LOW_WATERMARK", "80", "1", "1", &[Warned("0"), Warned("101"), Warned("x")]),
     ("ECS_RESERVED_PORTS_UDP", "[]", "[53]", "[53]", &[Warned("53")]),
     ("ECS_ENABLE_PROMETHEUS_METRICS", "false", "true", "true", NOT_BOOLEAN),
     (

@@ -16,7 +16,7 @@ use crate::containerd::image::error::{PullError, RegistryError};
 use crate::containerd::image::flight::Locks;
 use crate::containerd::image::lease::Lease;
 use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
-use crate::containerd::image::progress::{ProgressMeter, PullProgress, TARGET};
+use crate::containerd::image::progress::{ProgressMeter, PullProgress, Pulls, TARGET};
 use crate::containerd::image::record::{self, Origin};
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::registry::{BlobSource, MANIFEST_LIMIT, Registry, digest_of};
@@ -39,6 +39,7 @@ pub struct Puller {
     pub(crate) store: ImageStore,
     pub(crate) registry: Registry,
     pub(crate) tuning: PullTuning,
+    pub(crate) pulls: Pulls,
     unpacker: Arc<Unpacker>,
     fetcher: Fetcher,
     blobs: Locks<ImageDigest>,
@@ -75,6 +76,7 @@ impl Puller {
             registry: Registry::new(options),
             fetcher: Fetcher::new(contents.clone(), tuning.clone()),
             blobs: Locks::default(),
+            pulls: Pulls::default(),
             conn,
             contents,
             tuning,
@@ -120,9 +122,9 @@ impl Puller {
         names: &[String],
         origin: Origin,
     ) -> Result<(Arc<UnpackedImage>, ProgressMeter), PullError> {
+        let meter = self.pulls.begin(names.first().map_or(root.as_str(), String::as_str));
         let mut tree = self.tree(lease, source, root).await?;
-        let shown = names.first().map_or(root.as_str(), String::as_str);
-        let meter = ProgressMeter::new(shown, tree.manifest.layers.len());
+        meter.layers(tree.manifest.layers.len());
         let chains = chain_ids(tree.config.rootfs().diff_ids());
         self.layers(lease, source, &tree, &chains, &meter).await?;
         let chain_id = chains.last().cloned().unwrap_or_default();
@@ -199,7 +201,7 @@ impl Puller {
             let problem = format!("{size} bytes: {CONFIG_LIMIT} is the most");
             return Err(PullError::Document { what: "image configuration", digest, problem });
         }
-        self.blob(lease, source, &manifest.config, &ProgressMeter::new("", 0)).await?;
+        self.blob(lease, source, &manifest.config, &ProgressMeter::silent()).await?;
         let bytes = self.contents.read(&manifest.config.digest, CONFIG_LIMIT).await?.ok_or_else(missing)?;
         let config = parse_config(&manifest, &bytes)?;
         let root = top.ok_or_else(missing)?;

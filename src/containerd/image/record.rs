@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use tonic::Code;
 
 /// Label that says where an image came from.
-const ORIGIN: &str = "ecsd/origin";
+pub(crate) const ORIGIN: &str = "ecsd/origin";
 
 /// Where an image came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct LocalImage {
 }
 
 impl Origin {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Registry => "registry",
             Self::Archive => "archive",
@@ -128,7 +128,8 @@ pub async fn remove(conn: &Connection, name: &str) -> Result<(), PullError> {
     }
 }
 
-fn local(image: Image) -> Option<LocalImage> {
+/// What a record says; `None` where its digest is none that we know.
+pub(crate) fn local(image: Image) -> Option<LocalImage> {
     let wall = |at: Option<prost_types::Timestamp>| {
         let at = at.unwrap_or_default();
         let seconds = u64::try_from(at.seconds).unwrap_or_default();

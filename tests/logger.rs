@@ -1,11 +1,12 @@
 //! The logger program as the containerd shim runs it: pipes on fds 3, 4 and 5.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use ecsd::logs::LogStream;
 use ecsd::logs::reader::follower;
 use ecsd::logs::record::{LogLine, decode};
-use ecsd::logs::{LogStream, LoggerConfig};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::{Path, PathBuf};
@@ -65,7 +66,11 @@ impl Logger {
 
     fn json_file(name: &str, max_size: Option<u64>, max_files: u32) -> Self {
         Self::start(name, |path| {
-            serde_json::to_string(&LoggerConfig::JsonFile { path, max_size, max_files }).unwrap()
+            let mut options = json!({"max-file": max_files.to_string()});
+            if let Some(size) = max_size {
+                options["max-size"] = json!(size.to_string());
+            }
+            json!({"driver": "json-file", "options": options, "path": path}).to_string()
         })
     }
 
@@ -171,7 +176,7 @@ fn one_file_alone_is_emptied_when_it_is_full() {
 fn a_full_disk_drops_lines_and_counts_them() {
     let mut logger = Logger::start("full", |path| {
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        serde_json::to_string(&LoggerConfig::JsonFile { path, max_size: None, max_files: 1 }).unwrap()
+        json!({"driver": "json-file", "path": path}).to_string()
     });
     logger.wait_ready();
     for _ in 0..50 {
@@ -180,19 +185,23 @@ fn a_full_disk_drops_lines_and_counts_them() {
     assert!(logger.child.try_wait().unwrap().is_none(), "it goes on");
     (logger.stdout, logger.stderr) = (None, None);
     assert!(logger.child.wait().unwrap().success());
+    let lost = fs::read_to_string(logger.directory.join("config.counters")).unwrap();
+    assert_eq!(lost, r#"{"dropped":50}"#);
     fs::remove_dir_all(&logger.directory).unwrap();
 }
 
 #[test]
 fn without_a_usable_configuration_the_pipes_are_drained() {
     for (name, text) in
-        [("none", r#"{"driver":"none"}"#), ("bad", "{"), ("unknown", r#"{"driver":"awslogs"}"#)]
+        [("none", r#"{"driver":"none"}"#), ("bad", "{"), ("unknown", r#"{"driver":"papyrus"}"#)]
     {
         let mut logger = Logger::start(name, |_| text.to_owned());
         logger.wait_ready();
         for _ in 0..50 {
             logger.say("z".repeat(10_000) + "\n"); // more than a pipe holds
         }
+        let failed = fs::read_to_string(logger.directory.join("config.failed"));
+        assert_eq!(failed.is_ok(), name != "none", "the start fails");
         let complaints = logger.directory.join("complaints");
         (logger.stdout, logger.stderr) = (None, None);
         assert!(logger.child.wait().unwrap().success());

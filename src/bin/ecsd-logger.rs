@@ -4,12 +4,17 @@
 //! break the container's writes. Started as `runtime-with-input` it becomes the OCI runtime; see
 //! [`ecsd::logs::input`].
 
-use ecsd::logs::{LoggerConfig, input, logger};
+use ecsd::logs::counters::{Counters, with_suffix};
+use ecsd::logs::{LoggerConfig, driver, input, logger};
 use nix::sys::signal::{SigSet, Signal};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Behind the configuration's name: why the sink could not be opened.
+const FAILED: &str = ".failed";
 
 /// The read end of a pipe that was handed down; a closed one where there is none.
 fn pipe(fd: i32) -> Box<dyn Read + Send> {
@@ -36,6 +41,16 @@ fn complain(what: &str) {
     let _ = writeln!(std::io::stderr(), "ecsd-logger {id}: {what}");
 }
 
+/// Leaves word for the agent, which looks for it once we are ready: the shim would not notice if we
+/// ended. Until the agent takes the container away its output is read and lost.
+fn fail_start(config: &Path, why: &str) {
+    let file = with_suffix(config, FAILED);
+    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(file);
+    if let Err(error) = opened.and_then(|mut file| file.write_all(why.as_bytes())) {
+        complain(&format!("the agent can't be told: {error}"));
+    }
+}
+
 /// The value of `--config`, wherever it stands: the shim shuffles arguments.
 fn config_path() -> Option<PathBuf> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
@@ -59,12 +74,22 @@ fn main() {
         ignored.add(signal);
     }
     let _ = ignored.thread_block();
-    let config = config_path().ok_or_else(|| "usage: ecsd-logger --config <file>".to_owned());
-    let config = config.and_then(|path| LoggerConfig::load(&path)).unwrap_or_else(|why| {
+    let Some(path) = config_path() else {
+        complain("usage: ecsd-logger --config <file>; the container's output is lost");
+        return;
+    };
+    let opened = LoggerConfig::load(&path).and_then(|config| {
+        let driver = driver::open(&config)?;
+        // What the logger before this one said.
+        let _ = std::fs::remove_file(with_suffix(&path, FAILED));
+        Ok((config, driver))
+    });
+    let (config, driver) = opened.unwrap_or_else(|why| {
         complain(&format!("{why}; the container's output is lost"));
-        LoggerConfig::None
+        fail_start(&path, &why);
+        (LoggerConfig::nothing(), driver::nothing())
     });
     let (stdout, stderr) = (pipe(3), pipe(4));
     say_ready();
-    logger::run(&config, stdout, stderr);
+    logger::run(&config, driver, &Counters::beside(&path), &complain, stdout, stderr);
 }

@@ -19,6 +19,7 @@ use crate::containerd::groundwork::{self, Groundwork, GroundworkError, Programs}
 use crate::containerd::health::stored;
 use crate::containerd::init_layer;
 use crate::containerd::keepsake;
+use crate::containerd::logger::{self, LoggedContainer};
 use crate::containerd::relabel;
 use crate::containerd::rootfs::{self, ImageLook};
 use crate::containerd::runc_options::Options;
@@ -98,6 +99,8 @@ pub(super) struct Creation<'a> {
     /// Key of the image's topmost layer; `None` where there is no image.
     pub chain_id: Option<String>,
     pub image_name: &'a str,
+    /// Docker's id of the image; empty where there is none.
+    pub image_id: String,
     pub runtime: RuntimeChoice,
     pub stop_signal: u32,
     pub volumes: Vec<Volume>,
@@ -141,7 +144,8 @@ impl ContainerService {
                 (mounts, ground.output)
             }
         };
-        self.create_process(&creation, mounts, output).await?;
+        self.create_process(&creation, mounts, output.clone()).await?;
+        logger::opened(&output)?;
         self.holds_still(&plan.spec.arn, creation.settings.namespaces.joined()).await?;
         Ok(now())
     }
@@ -182,6 +186,7 @@ impl ContainerService {
         let health = health.and_then(|own| own.over(image.health.as_ref()).check(&settings.shell));
         let paths = self.volumes.attach(&plan.id, &volumes::uses(&wanted)).await?;
         let volumes = volumes::ready(wanted, paths);
+        let image_id = image.id.as_str().to_owned();
         let (chain_id, image, image_name) = (Some(image.chain_id), image.config, &container.image);
         Ok(Creation {
             plan,
@@ -189,6 +194,7 @@ impl ContainerService {
             image,
             chain_id,
             image_name,
+            image_id,
             runtime,
             stop_signal,
             volumes,
@@ -266,10 +272,11 @@ impl ContainerService {
             runtime: (!program.is_empty()).then_some(program),
         };
         let own = confinement::labels(&self.host, &creation.settings, &creation.plan.id);
+        let logged = LoggedContainer::of(creation);
         let of_files = relabel::label(&self.host, &creation.settings, &creation.plan.id);
         let work = tokio::task::spawn_blocking(move || {
             let label = own.as_ref().map(|own| own.mount.as_str());
-            let ground = groundwork::lay(&plan, &settings, &volumes, &links, &programs, label)?;
+            let ground = groundwork::lay(&plan, &settings, &volumes, &links, &programs, label, &logged)?;
             volumes.iter().try_for_each(|volume| relabel::volume(volume, of_files.as_ref()))?;
             Ok(ground)
         });

@@ -58,6 +58,7 @@ const ONLY: &[(&str, &[&str])] = &[("isolation", &["default"]), ("usernsmode", &
 ///
 /// # Errors
 /// `HostConfigError`, `DockerClientConfigError`: key and value that can't be used.
+/// `CannotCreateContainerError`: a log driver or option that there is not.
 pub fn merge(container: &ContainerSpec) -> Result<ContainerSettings, StopReason> {
     let mut settings = of_task_definition(container);
     let wrong = |name: &'static str| move |error: ValueError| StopReason::new(name, error.to_string());
@@ -69,6 +70,7 @@ pub fn merge(container: &ContainerSpec) -> Result<ContainerSettings, StopReason>
     }
     let host = Document::new("hostConfig", &container.docker.host_config);
     merge_host_config(&mut settings, &host).map_err(wrong("HostConfigError"))?;
+    settings.log = values::log_config(&host, "logconfig")?;
     Ok(settings)
 }
 
@@ -165,7 +167,8 @@ fn merge_host_config(settings: &mut ContainerSettings, host: &Document<'_>) -> R
                 let fit = i32::try_from(value).ok().filter(|v| (-1000..=1000).contains(v));
                 settings.oom_score_adj = fit.ok_or_else(|| host.wrong(key, "a number from -1000 to 1000"))?;
             }
-            "logconfig" => settings.log = values::log_config(host, key)?,
+            // Its errors have other names.
+            "logconfig" => {}
             "init" => settings.init = host.flag(key)?,
             "runtime" => settings.runtime = host.text(key)?,
             "restartpolicy" => {

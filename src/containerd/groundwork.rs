@@ -4,12 +4,13 @@
 
 use crate::containerd::devices;
 use crate::containerd::docker_config::ContainerSettings;
+use crate::containerd::logger::{self, LoggedContainer};
 use crate::containerd::selinux;
 use crate::containerd::spec::files;
 use crate::containerd::spec::links::LinkedContainer;
 use crate::containerd::spec::linux::HostDevice;
 use crate::containerd::volumes::Volume;
-use crate::model::{LogDriver, NetworkMode};
+use crate::model::{LogError, NetworkMode};
 use crate::ports::{CreatePlan, NetworkAttachment};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,6 +36,9 @@ pub enum GroundworkError {
     /// A bind whose source nobody makes. Docker's words.
     #[error("invalid mount config for type \"bind\": bind source path does not exist: {path}", path = .0.display())]
     NoSource(PathBuf),
+    /// The log's tag, or what chooses its attributes.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// SELinux labels of a volume.
     #[error("relabel the volume")]
     Relabel(#[from] crate::containerd::relabel::RelabelError),
@@ -73,7 +77,7 @@ pub struct Groundwork {
     pub scratch: PathBuf,
 }
 
-/// Makes them all; `label` is what SELinux knows a container's files by.
+/// Makes them all; `label` is what SELinux knows a container's files by, `logged` what its log may tell.
 ///
 /// # Errors
 /// [`GroundworkError`]
@@ -84,6 +88,7 @@ pub fn lay(
     links: &[LinkedContainer],
     programs: &Programs,
     label: Option<&str>,
+    logged: &LoggedContainer,
 ) -> Result<Groundwork, GroundworkError> {
     let scratch = plan.directory.join("image");
     directory(&scratch)?;
@@ -104,7 +109,7 @@ pub fn lay(
     Ok(Groundwork {
         hostname,
         devices: devices.map_err(GroundworkError::Devices)?,
-        output: output(plan, settings, &programs.logger)?,
+        output: output(plan, settings, logged, &programs.logger)?,
         runtime: runtime(plan, settings, programs)?,
         scratch,
     })
@@ -152,23 +157,21 @@ fn generated_files(
 
 /// The logger's configuration, and the URI that makes the shim start it (spec
 /// containerd-and-crates 3). One pair only: the shim gives pairs in random order.
-fn output(plan: &CreatePlan, settings: &ContainerSettings, logger: &Path) -> Result<String, GroundworkError> {
-    let default = LogDriver::JsonFile { max_size: None, max_files: 1 };
-    let log = plan.directory.join(format!("{}-json.log", plan.id));
-    let config = match settings.log.as_ref().unwrap_or(&default) {
-        LogDriver::JsonFile { max_size, max_files } => serde_json::json!({
-            "driver": "json-file",
-            "path": plain(&log)?,
-            "max_size": max_size,
-            "max_files": max_files,
-        }),
-        // The shim makes a terminal only where its output goes somewhere.
-        LogDriver::None if settings.tty => serde_json::json!({ "driver": "none" }),
-        LogDriver::None => return Ok(String::new()),
-    };
-    let file = plan.directory.join("logger.json");
-    write(&file, config.to_string().as_bytes(), 0o600)?;
-    Ok(format!("binary://{}?--config={}", plain(logger)?, plain(&file)?))
+fn output(
+    plan: &CreatePlan,
+    settings: &ContainerSettings,
+    logged: &LoggedContainer,
+    program: &Path,
+) -> Result<String, GroundworkError> {
+    let log = settings.log.clone().unwrap_or_default();
+    if !logger::is_needed(&log, settings.tty) {
+        return Ok(String::new());
+    }
+    let path = plan.directory.join(format!("{}-json.log", plan.id));
+    let content = logger::content(&log, logged, plain(&path)?)?;
+    let file = logger::path(&plan.directory);
+    write(&file, content.as_bytes(), 0o600)?;
+    Ok(format!("binary://{}?--config={}", plain(program)?, plain(&file)?))
 }
 
 /// The OCI runtime. For an input that stays open without a terminal it is a link to the log writer, which

@@ -23,8 +23,8 @@ use crate::containerd::shared_memory;
 use crate::containerd::spec::mounts::BindMount;
 use crate::containerd::volumes::Volume;
 use crate::model::{
-    ContainerId, ContainerSpec, IpcMode, LogDriver, NAMESPACE_HOLDER, PidMode, StopReason, TaskArn, TaskSpec,
-    Wall,
+    ContainerId, ContainerSpec, IpcMode, LogDriver, LogSettings, NAMESPACE_HOLDER, PidMode, StopReason,
+    TaskArn, TaskSpec, Wall,
 };
 use crate::ports::CreatePlan;
 use containerd_client::types::v1::Status;
@@ -60,6 +60,7 @@ impl ContainerService {
             image: Arc::new(ImageConfiguration::default()),
             chain_id: None,
             image_name: "",
+            image_id: String::new(),
             runtime: RuntimeChoice::default_of(&self.options),
             stop_signal: SIGTERM,
             volumes,
@@ -144,7 +145,7 @@ fn settings(holder: &ContainerSpec) -> Result<ContainerSettings, StopReason> {
         cap_drop: vec!["ALL"],
         no_new_privileges: true,
         read_only_rootfs: true,
-        log: Some(LogDriver::None),
+        log: Some(LogSettings { driver: LogDriver::None, ..LogSettings::default() }),
         ..docker_config::merge(holder)?
     })
 }

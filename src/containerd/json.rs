@@ -257,39 +257,10 @@ pub fn show(value: &Value) -> String {
     }
 }
 
-/// Docker's sizes: `10m`, `1.5g`, `512k`, `100`, each unit 1024 of the one before; a `b` or `ib` may follow.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        "t" | "tb" | "tib" => 1 << 40,
-        _ => return None,
-    };
-    let bytes = number.parse::<f64>().ok()? * factor as f64;
-    (bytes.is_finite() && (0.0..=i64::MAX as f64).contains(&bytes)).then_some(bytes as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn sizes() {
-        for (text, want) in
-            [("10m", Some(10 << 20)), ("1.5G", Some(3 << 29)), ("100", Some(100)), ("5kib", Some(5120))]
-        {
-            assert_eq!(parse_size(text), want, "{text}");
-        }
-        for text in ["", "m", "-1", "10x", "1e400", "9999999t"] {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn errors_name_key_and_value_and_stay_short() {

@@ -20,6 +20,7 @@ mod init_layer;
 mod json;
 mod keepsake;
 mod linked;
+mod logger;
 pub mod lookup;
 mod marks;
 mod oom;

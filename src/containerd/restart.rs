@@ -7,6 +7,7 @@ use crate::containerd::containers::{ContainerService, LABEL_OUTPUT, LABEL_TASK_A
 use crate::containerd::create::with_label;
 use crate::containerd::events::now;
 use crate::containerd::holder::joined_process;
+use crate::containerd::logger;
 use crate::model::{ContainerId, StopReason, TaskArn, Wall};
 use crate::ports::VolumeUse;
 use containerd_client::services::v1::snapshots::MountsRequest;
@@ -72,7 +73,9 @@ impl ContainerService {
             stderr: output,
             ..CreateTaskRequest::default()
         };
+        let output = request.stdout.clone();
         self.make_process(&task.id(), id, request).await?;
+        logger::opened(&output)?;
         let joined = document.as_ref().and_then(joined_process);
         self.holds_still(&task, joined).await
     }

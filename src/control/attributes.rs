@@ -3,6 +3,7 @@
 //! scheduler places tasks by it. So it is told only where this agent does it and this host can; what
 //! is not built has its row, and its place, and is never told.
 
+use crate::model::logging;
 use std::collections::BTreeMap;
 
 /// A name, and for some a value.
@@ -154,11 +155,8 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
 /// Docker API versions that the original tells for any modern daemon.
 const DOCKER_API: [&str; 13] = ["17", "18", "19", "20", "21", "22", "23", "24", "25", "28", "29", "30", "32"];
 
-/// Log drivers that exist.
-const LOG_DRIVERS: [&str; 2] = ["json-file", "none"];
-
 fn logging_drivers(has: &Capabilities) -> Vec<String> {
-    has.logging_drivers.iter().filter(|driver| LOG_DRIVERS.contains(&driver.as_str())).cloned().collect()
+    has.logging_drivers.iter().filter(|driver| logging::DRIVERS.contains(&driver.as_str())).cloned().collect()
 }
 
 /// What the original can tell and this agent never does.

@@ -1,102 +1,135 @@
-//! The configuration file of one logger process: JSON, written by the agent, read once.
+//! The configuration file of one logger process: JSON, written by the agent (`containerd::logger`),
+//! read once. Mode 0600: the options may hold secrets.
 
-use crate::model::LogDriver;
-use serde::{Deserialize, Serialize};
+use crate::model::{LogDriver, LogOptions, LogSettings};
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// More than any configuration takes.
-const SIZE_MAX: u64 = 64 * 1024;
+/// More than any configuration takes: options, and the labels and variables that they choose.
+const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a logger shall do. `{"driver":"json-file","path":"/...","max_size":null,"max_files":1}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LoggerConfig {
-    /// Rotated files of JSON lines.
-    JsonFile {
-        /// The newest file; older ones are `<path>.1`, `<path>.2`...
-        path: PathBuf,
-        /// Bytes at which a file is rotated; none is never.
-        max_size: Option<u64>,
-        /// How many files there are at the most; 0 counts as 1.
-        max_files: u32,
-    },
-    /// Reads everything, keeps nothing.
-    None,
+/// What a logger shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggerConfig {
+    /// The driver and its options.
+    pub settings: LogSettings,
+    /// The newest file of a driver that writes files.
+    pub path: PathBuf,
+    /// The tag, its template filled; may be empty.
+    pub tag: String,
+    /// Labels and variables that go with each message.
+    pub attributes: BTreeMap<String, String>,
+    /// Whose log it is.
+    pub container: LoggedContainer,
+}
+
+/// Whose log it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct LoggedContainer {
+    /// The whole id.
+    pub id: String,
+    /// Docker's name of it, without the slash.
+    pub name: String,
+    /// Its image, as written.
+    pub image_name: String,
+    /// Digest of the image's configuration, `sha256:...`.
+    pub image_id: String,
+    /// Entry point and arguments, joined by spaces.
+    pub command: String,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// The file. Members may be added: an older logger does without.
+#[derive(Deserialize)]
+struct Written {
+    driver: String,
+    #[serde(default)]
+    options: BTreeMap<String, String>,
+    #[serde(default)]
+    path: PathBuf,
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    container: LoggedContainer,
+    /// What the options of `json-file` were in the first version's files.
+    max_size: Option<u64>,
+    max_files: Option<u32>,
 }
 
 impl LoggerConfig {
-    /// The configuration for a log driver whose newest file is `path`.
-    pub fn new(driver: &LogDriver, path: PathBuf) -> Self {
-        match driver {
-            LogDriver::JsonFile { max_size, max_files } => {
-                Self::JsonFile { path, max_size: *max_size, max_files: *max_files }
-            }
-            LogDriver::None => Self::None,
+    /// What reads everything and keeps nothing.
+    pub fn nothing() -> Self {
+        Self {
+            settings: LogSettings { driver: LogDriver::None, ..LogSettings::default() },
+            path: PathBuf::new(),
+            tag: String::new(),
+            attributes: BTreeMap::new(),
+            container: LoggedContainer::default(),
         }
     }
 
     /// Reads a file.
     ///
     /// # Errors
-    /// In words, for the logger's stderr: not readable, too long, not our JSON.
+    /// In words, for the logger's stderr: not readable, too long, not our JSON, a driver that there
+    /// is not. Values are not shown.
     pub fn load(file: &Path) -> Result<Self, String> {
         let failed = |e: &dyn std::fmt::Display| format!("logger configuration {}: {e}", file.display());
         let mut text = String::new();
         let opened = fs::File::open(file).map_err(|e| failed(&e))?;
         opened.take(SIZE_MAX).read_to_string(&mut text).map_err(|e| failed(&e))?;
-        serde_json::from_str(&text).map_err(|e| failed(&e))
+        // serde's own words may quote what it read.
+        let unreadable = |e: serde_json::Error| failed(&format!("line {}, column {}", e.line(), e.column()));
+        let written: Written = serde_json::from_str(&text).map_err(unreadable)?;
+        Self::new(written).map_err(|e| failed(&e))
     }
 
-    /// Writes a file that only root reads: it may hold what must not be seen.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn store(&self, file: &Path) -> io::Result<()> {
-        let opened = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
-        serde_json::to_writer(opened, self).map_err(io::Error::from)
+    fn new(written: Written) -> Result<Self, crate::model::LogError> {
+        let Written { driver, mut options, path, tag, attributes, container, max_size, max_files } = written;
+        let old =
+            [("max-size", max_size.map(|n| n.to_string())), ("max-file", max_files.map(|n| n.to_string()))];
+        options.extend(old.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        let settings = LogSettings::parse(&driver, LogOptions::from(options))?;
+        Ok(Self { settings, path, tag, attributes, container })
     }
-}
-
-/// The URI that makes containerd's shim start the logger `program` with this configuration, for
-/// the stdout and stderr of a container (spec/containerd-and-crates.md, the stdio table). One
-/// parameter only: the shim shuffles several.
-pub fn logger_uri(program: &Path, config: &Path) -> String {
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    const PATH: &percent_encoding::AsciiSet =
-        &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    let escape = |p: &Path| utf8_percent_encode(&p.to_string_lossy(), PATH).to_string();
-    format!("binary://{}?--config={}", escape(program), escape(config))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::logging::JsonFileOptions;
 
     #[test]
-    fn what_is_stored_is_loaded_and_what_is_wrong_is_named() {
+    fn a_file_is_read_and_what_is_wrong_is_named() {
         let file = std::env::temp_dir().join(format!("ecsd-logger-config-{}", std::process::id()));
-        let driver = LogDriver::JsonFile { max_size: Some(10), max_files: 3 };
-        let config = LoggerConfig::new(&driver, PathBuf::from("/var/log/x"));
-        config.store(&file).unwrap();
-        assert_eq!(LoggerConfig::load(&file).unwrap(), config);
-        let text = r#"{"driver":"json-file","path":"/a","max_size":null,"max_files":1}"#;
-        fs::write(&file, text).unwrap();
-        let expected = LoggerConfig::JsonFile { path: "/a".into(), max_size: None, max_files: 1 };
-        assert_eq!(LoggerConfig::load(&file).unwrap(), expected);
-        fs::write(&file, r#"{"driver":"awslogs"}"#).unwrap();
-        assert!(LoggerConfig::load(&file).unwrap_err().contains("awslogs"));
-        fs::write(&file, vec![b'['; 1 << 20]).unwrap();
-        assert!(LoggerConfig::load(&file).is_err());
+        let load = |text: &str| {
+            fs::write(&file, text).unwrap();
+            LoggerConfig::load(&file)
+        };
+        let config = load(
+            r#"{"driver":"json-file","options":{"max-size":"10","max-file":"3"},"path":"/a","tag":"t",
+                "attributes":{"a":"b"},"container":{"id":"c1","name":"n","later":1},"later":{}}"#,
+        );
+        let config = config.unwrap();
+        let options = JsonFileOptions { max_size: Some(10), max_files: 3 };
+        assert_eq!(config.settings.driver, LogDriver::JsonFile(options));
+        assert_eq!((config.path, config.tag, config.container.id), ("/a".into(), "t".into(), "c1".into()));
+        assert_eq!(config.attributes["a"], "b");
+        let old = load(r#"{"driver":"json-file","path":"/a","max_size":7,"max_files":2}"#).unwrap();
+        let options = JsonFileOptions { max_size: Some(7), max_files: 2 };
+        assert_eq!(old.settings.driver, LogDriver::JsonFile(options));
+        assert!(load(r#"{"driver":"papyrus"}"#).unwrap_err().contains("papyrus"));
+        let secret = load(r#"{"driver":"json-file","options":"hunter2"}"#).unwrap_err();
+        assert!(secret.contains("column") && !secret.contains("hunter2"), "{secret}");
+        assert!(load(&"[".repeat(1 << 20)).is_err());
         fs::remove_file(&file).unwrap();
         assert!(LoggerConfig::load(&file).unwrap_err().contains("ecsd-logger-config"));
-    }
-
-    #[test]
-    fn the_uri_has_one_parameter_and_no_character_that_would_end_it() {
-        let uri = logger_uri(Path::new("/usr/libexec/ecsd-logger"), Path::new("/var/lib/a b&c.json"));
-        assert_eq!(uri, "binary:///usr/libexec/ecsd-logger?--config=/var/lib/a%20b%26c.json");
     }
 }

@@ -2,21 +2,27 @@
 //! container (`src/bin/ecsd-logger.rs`), and reading its files back.
 //!
 //! ```text
-//!   container stdout ─ pipe ─> fd 3 ┐  ecsd-logger   ┌> <path>, <path>.1 ... (json-file)
-//!   container stderr ─ pipe ─> fd 4 ┴─ LineSplitter ─┴─ FileSink
+//!   container stdout ─ pipe ─> fd 3 ┐       ecsd-logger        ┌> <path>, <path>.1 ... (json-file)
+//!   container stderr ─ pipe ─> fd 4 ┴─ Pieces ─ Queue ─ Driver ─┴> a log server (one module a driver)
 //! ```
 //!
-//! Owns the record format, the rotation and the logger's configuration file. The logger outlives
-//! the agent and containerd, and never ends before its container; nothing here knows tokio, so
-//! that the program stays small. By another name the same program gives a container an open input.
+//! Owns the drivers, the record format, the rotation and the reading of the logger's configuration
+//! file. The logger outlives the agent and containerd, and never ends before its container; nothing
+//! here knows tokio, so that the program stays small. By another name the same program gives a
+//! container an open input. [`driver`] says how a driver is written, `model::logging` what it is asked.
 
 pub mod config;
+pub mod counters;
+pub mod driver;
 pub mod input;
 pub mod logger;
+mod none;
+mod pieces;
+mod queue;
 pub mod reader;
 pub mod record;
-pub mod sink;
-pub mod splitter;
+mod sink;
+mod splitter;
 
-pub use config::{LoggerConfig, logger_uri};
+pub use config::LoggerConfig;
 pub use record::{LogLine, LogStream};

@@ -1,8 +1,9 @@
 //! Docker's json-file record: one JSON object a line, `{"log":"text\n","stream":"stdout","time":
-//! "2026-01-02T03:04:05.000000006Z"}`. Other programs read these files, so fields and their order
+//! "2026-01-02T03:04:05.000000006Z"}`, with `attrs` before `time` where the options choose some. Other programs read these files, so fields and their order
 //! are fixed. A text without a newline at its end goes on in the next record of its stream.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,8 @@ pub enum LogStream {
 struct Written<'a> {
     log: &'a str,
     stream: LogStream,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attrs: &'a BTreeMap<String, String>,
     time: &'a str,
 }
 
@@ -46,13 +49,19 @@ pub struct LogLine {
     pub text: String,
 }
 
-/// Appends a record to `out`. Bytes that are no UTF-8 become U+FFFD.
+/// Appends a record to `out`; `attributes` may be none. Bytes that are no UTF-8 become U+FFFD.
 ///
 /// # Errors
 /// Only those of writing to memory: none.
-pub fn encode(out: &mut Vec<u8>, stream: LogStream, time: SystemTime, line: &[u8]) -> io::Result<()> {
+pub fn encode(
+    out: &mut Vec<u8>,
+    stream: LogStream,
+    time: SystemTime,
+    line: &[u8],
+    attrs: &BTreeMap<String, String>,
+) -> io::Result<()> {
     let (log, time) = (String::from_utf8_lossy(line), timestamp(time));
-    serde_json::to_writer(&mut *out, &Written { log: &log, stream, time: &time })?;
+    serde_json::to_writer(&mut *out, &Written { log: &log, stream, attrs, time: &time })?;
     out.write_all(b"\n")
 }
 
@@ -86,13 +95,19 @@ mod tests {
     #[test]
     fn a_record_is_dockers_to_the_byte() {
         let mut out = Vec::new();
-        encode(&mut out, LogStream::Stdout, at(1_700_000_000_000_000_006), b"a \"b\" \t\xff\n").unwrap();
+        let time = at(1_700_000_000_000_000_006);
+        encode(&mut out, LogStream::Stdout, time, b"a \"b\" \t\xff\n", &BTreeMap::new()).unwrap();
         let expected = "{\"log\":\"a \\\"b\\\" \\t\u{fffd}\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.000000006Z\"}\n";
         assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
         let back = decode(&out).unwrap();
         assert_eq!((back.stream, back.text.as_str()), (LogStream::Stdout, "a \"b\" \t\u{fffd}\n"));
         assert_eq!(decode(b"{\"log\":\"cut"), None);
         assert_eq!(decode(b""), None);
+        let attributes = BTreeMap::from([("tag".to_owned(), "t".to_owned())]);
+        out.clear();
+        encode(&mut out, LogStream::Stderr, time, b"x\n", &attributes).unwrap();
+        let expected = "{\"log\":\"x\\n\",\"stream\":\"stderr\",\"attrs\":{\"tag\":\"t\"},\"time\":\"2023-11-14T22:13:20.000000006Z\"}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

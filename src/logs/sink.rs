@@ -1,7 +1,11 @@
-//! Where records go: a file, rotated by size. Never fails towards the container: what can't be
+//! The driver `json-file`: a file, rotated by size. Never fails towards the container: what can't be
 //! written is dropped and counted, and the count is written as soon as anything can be.
 
+use super::config::LoggerConfig;
+use super::driver::{Driver, Message, NotTaken};
 use super::record::{LogStream, encode};
+use crate::model::logging::JsonFileOptions;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,46 +15,72 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub struct FileSink {
     path: PathBuf,
-    max_size: Option<u64>,
-    max_files: u32,
+    options: JsonFileOptions,
+    /// The chosen labels and variables, and the tag.
+    attributes: BTreeMap<String, String>,
     /// `None` where it could not be opened; tried again with the next line.
     file: Option<File>,
     /// Bytes in the newest file.
     size: u64,
     dropped: u64,
+    line: Vec<u8>,
     buffer: Vec<u8>,
+}
+
+impl Driver for FileSink {
+    fn write(&mut self, message: &Message<'_>) -> Result<(), NotTaken> {
+        if self.dropped > 0 {
+            let text = format!("[ecsd-logger: {} lines lost, the log could not be written]\n", self.dropped);
+            if let Err(error) = self.append(LogStream::Stderr, SystemTime::now(), text.as_bytes()) {
+                return Err(self.lost(&error));
+            }
+            self.dropped = 0;
+        }
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        line.extend_from_slice(message.line);
+        line.extend_from_slice(if message.ends { b"\n" } else { b"" });
+        let done = self.append(message.stream, message.time, &line);
+        self.line = line;
+        done.map_err(|error| self.lost(&error))
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 impl FileSink {
     /// Appends to what is there. A file that can't be opened now is tried again later.
-    pub fn new(path: PathBuf, max_size: Option<u64>, max_files: u32) -> Self {
-        let max_files = max_files.max(1);
-        let mut sink =
-            Self { path, max_size, max_files, file: None, size: 0, dropped: 0, buffer: Vec::new() };
+    pub fn new(config: &LoggerConfig, options: &JsonFileOptions) -> Self {
+        let mut attributes = config.attributes.clone();
+        if !config.tag.is_empty() {
+            attributes.insert("tag".to_owned(), config.tag.clone());
+        }
+        let mut sink = Self {
+            path: config.path.clone(),
+            options: options.clone(),
+            attributes,
+            file: None,
+            size: 0,
+            dropped: 0,
+            line: Vec::new(),
+            buffer: Vec::new(),
+        };
         let _ = sink.open();
         sink
     }
 
-    /// Writes one line (with its newline), or a part of one (without).
-    pub fn write(&mut self, stream: LogStream, line: &[u8]) {
-        if self.dropped > 0 {
-            let text = format!("[ecsd-logger: {} lines lost, the log could not be written]\n", self.dropped);
-            if self.append(LogStream::Stderr, text.as_bytes()).is_err() {
-                self.dropped = self.dropped.saturating_add(1);
-                return;
-            }
-            self.dropped = 0;
-        }
-        if self.append(stream, line).is_err() {
-            self.dropped = self.dropped.saturating_add(1);
-        }
+    fn lost(&mut self, error: &io::Error) -> NotTaken {
+        self.dropped = self.dropped.saturating_add(1);
+        NotTaken::dropped(format!("{}: {error}", self.path.display()))
     }
 
-    fn append(&mut self, stream: LogStream, line: &[u8]) -> io::Result<()> {
+    fn append(&mut self, stream: LogStream, time: SystemTime, line: &[u8]) -> io::Result<()> {
         self.buffer.clear();
-        encode(&mut self.buffer, stream, SystemTime::now(), line)?;
+        encode(&mut self.buffer, stream, time, line, &self.attributes)?;
         // Docker rotates before the write that would find the file full already.
-        if self.file.is_some() && self.max_size.is_some_and(|most| self.size >= most.max(1)) {
+        if self.file.is_some() && self.options.max_size.is_some_and(|most| self.size >= most.max(1)) {
             self.rotate()?;
         }
         if self.file.is_none() {
@@ -80,10 +110,10 @@ impl FileSink {
     /// Each file becomes the one before it; the oldest is no more.
     fn rotate(&mut self) -> io::Result<()> {
         self.file = None;
-        if self.max_files == 1 {
+        if self.options.max_files == 1 {
             return OpenOptions::new().write(true).truncate(true).open(&self.path).map(drop);
         }
-        for number in (1..self.max_files - 1).rev() {
+        for number in (1..self.options.max_files - 1).rev() {
             match fs::rename(older(&self.path, number), older(&self.path, number + 1)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -110,16 +140,26 @@ mod tests {
         text.lines().map(|line| decode(line.as_bytes()).unwrap().text).collect()
     }
 
+    fn sink(path: &Path, options: JsonFileOptions) -> FileSink {
+        FileSink::new(&LoggerConfig { path: path.to_owned(), ..LoggerConfig::nothing() }, &options)
+    }
+
+    fn message(line: &str) -> Message<'_> {
+        let (line, stream, time) = (line.as_bytes(), LogStream::Stdout, SystemTime::now());
+        Message { line, ends: true, stream, time, partial: None }
+    }
+
     #[test]
     fn what_could_not_be_written_is_counted_and_told_as_soon_as_it_can_be() {
         let directory = std::env::temp_dir().join(format!("ecsd-sink-{}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         let path = directory.join("out.log");
-        let mut sink = FileSink::new(path.clone(), None, 1);
-        sink.write(LogStream::Stdout, b"lost\n");
-        sink.write(LogStream::Stderr, b"lost too\n");
+        let mut sink = sink(&path, JsonFileOptions::default());
+        for text in ["lost", "lost too"] {
+            assert!(matches!(sink.write(&message(text)), Err(NotTaken::Dropped { messages: 1, .. })));
+        }
         fs::create_dir(&directory).unwrap();
-        sink.write(LogStream::Stdout, b"kept\n");
+        sink.write(&message("kept")).unwrap();
         assert_eq!(read(&path), ["[ecsd-logger: 2 lines lost, the log could not be written]\n", "kept\n"]);
         fs::remove_dir_all(&directory).unwrap();
     }
@@ -127,8 +167,9 @@ mod tests {
     #[test]
     fn a_new_logger_goes_on_where_the_file_ends() {
         let path = std::env::temp_dir().join(format!("ecsd-sink-on-{}", std::process::id()));
-        for text in ["one\n", "two\n"] {
-            FileSink::new(path.clone(), Some(1 << 20), 2).write(LogStream::Stdout, text.as_bytes());
+        for text in ["one", "two"] {
+            let options = JsonFileOptions { max_size: Some(1 << 20), max_files: 2 };
+            sink(&path, options).write(&message(text)).unwrap();
         }
         assert_eq!(read(&path).len(), 2);
         fs::remove_file(&path).unwrap();

@@ -1,20 +1,24 @@
 //! Cuts a stream of bytes into lines of bounded length. Pure.
 
-use super::record::RECORD_MAX;
-
 /// The unfinished line of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LineSplitter {
+    max: usize,
     pending: Vec<u8>,
 }
 
 impl LineSplitter {
+    /// Parts are at most `max` bytes long.
+    pub fn new(max: usize) -> Self {
+        Self { max: max.max(4), pending: Vec::new() }
+    }
+
     /// Takes bytes, gives every line that they end (with its newline), and parts of
-    /// [`RECORD_MAX`] bytes of lines that are longer (without). A part never ends within a
+    /// `max` bytes of lines that are longer (without). A part never ends within a
     /// character, where the text is UTF-8.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while !bytes.is_empty() {
-            let room = RECORD_MAX.saturating_sub(self.pending.len());
+            let room = self.max.saturating_sub(self.pending.len());
             let window = bytes.get(..room).unwrap_or(bytes);
             if let Some(end) = window.iter().position(|b| *b == b'\n') {
                 let (head, rest) = bytes.split_at(end + 1);
@@ -31,7 +35,7 @@ impl LineSplitter {
                 self.pending.extend_from_slice(head);
                 bytes = rest;
                 // A newline right behind a full part belongs to it.
-                if self.pending.len() >= RECORD_MAX && !bytes.is_empty() {
+                if self.pending.len() >= self.max && !bytes.is_empty() {
                     if bytes.first() == Some(&b'\n') {
                         self.pending.push(b'\n');
                         line(&self.pending);
@@ -76,9 +80,10 @@ fn character_boundary(text: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::record::RECORD_MAX;
 
     fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
-        let (mut splitter, mut lines) = (LineSplitter::default(), Vec::new());
+        let (mut splitter, mut lines) = (LineSplitter::new(RECORD_MAX), Vec::new());
         for chunk in chunks {
             splitter.push(chunk, |l| lines.push(l.to_vec()));
         }

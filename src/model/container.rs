@@ -187,17 +187,3 @@ impl DependencyCondition {
         }
     }
 }
-
-/// Where a container's output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogDriver {
-    /// Rotated files of JSON lines.
-    JsonFile {
-        /// Bytes at which a file is rotated; `None` is never.
-        max_size: Option<u64>,
-        /// How many files are kept, at least 1.
-        max_files: u32,
-    },
-    /// Nowhere.
-    None,
-}

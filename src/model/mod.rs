@@ -13,6 +13,7 @@ pub mod health;
 pub mod ids;
 pub mod image;
 pub mod keepsake;
+pub mod logging;
 pub mod namespaces;
 pub mod network;
 pub mod progress;
@@ -27,8 +28,8 @@ pub mod volume;
 
 pub use attachment::{Attachment, MacAddress};
 pub use container::{
-    ContainerSpec, Dependency, DependencyCondition, DockerConfig, LogDriver, MountPoint, PortMapping,
-    PortRange, RestartPolicy, VolumeFrom,
+    ContainerSpec, Dependency, DependencyCondition, DockerConfig, MountPoint, PortMapping, PortRange,
+    RestartPolicy, VolumeFrom,
 };
 pub use credentials::{CredentialsId, RoleCredentials};
 pub use ecs::{EcsRefusal, ProtectionAnswer, ProtectionChange, ProtectionFailure, TaskProtection};
@@ -36,6 +37,7 @@ pub use health::{Health, HealthCheck, HealthResult, HealthStatus};
 pub use ids::{ContainerId, ContainerKey, EndpointId, TaskArn, TaskId};
 pub use image::{ImageDigest, PullBehavior, PullUnderWay, RegistryAuth, ResolvedImage};
 pub use keepsake::{HeldContainer, Keepsake};
+pub use logging::{Delivery, LogDriver, LogError, LogOptions, LogSettings};
 pub use namespaces::{ContainerKind, IpcMode, NAMESPACE_HOLDER, PidMode};
 pub use network::{ContainerAddress, NetworkBinding, NetworkMode, Protocol};
 pub use progress::{ContainerProgress, ExitRecord, Restarts, StopReason, TaskProgress};

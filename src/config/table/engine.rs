@@ -1,6 +1,7 @@
 //! Tasks and containers: their resources, limits, timeouts and roles.
 
 use super::*;
+use crate::model::logging;
 
 /// The rows.
 pub(super) const ROWS: &[Variable] = &[
@@ -249,7 +250,7 @@ fn logging_drivers(config: &mut Config, value: &str) -> Outcome {
         return Outcome::Fatal(format!("{} is no log driver; known are {known}", shown(unknown)));
     }
     let missing: Vec<&str> =
-        drivers.iter().map(String::as_str).filter(|d| !matches!(*d, "json-file" | "none")).collect();
+        drivers.iter().map(String::as_str).filter(|d| !logging::DRIVERS.contains(d)).collect();
     let warning = (!missing.is_empty())
         .then(|| format!("this agent does not have {} and does not advertise them", missing.join(", ")));
     config.logging_drivers = drivers;

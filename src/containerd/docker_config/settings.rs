@@ -4,7 +4,7 @@
 use super::health::HealthSettings;
 use super::mounts::{Bind, MountRequest, SharedFrom};
 use crate::containerd::spec::seccomp_profile::SeccompProfile;
-use crate::model::LogDriver;
+use crate::model::LogSettings;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ pub struct ContainerSettings {
     /// Bias of the kernel's OOM killer.
     pub oom_score_adj: i32,
     /// Where its output goes.
-    pub log: Option<LogDriver>,
+    pub log: Option<LogSettings>,
     /// What was asked and is not done, for the log.
     pub warnings: Vec<String>,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::logging::JsonFileOptions;
 use crate::model::{DockerConfig, LogDriver};
 use serde_json::json;
 
@@ -107,7 +108,8 @@ fn a_whole_host_config_is_understood() {
     assert_eq!(merged.ulimits, [Ulimit { name: "nofile".into(), soft: 10, hard: 20 }]);
     assert_eq!((merged.cap_add, merged.cap_drop), (vec!["NET_ADMIN"], vec!["ALL"]));
     assert_eq!(merged.extra_hosts, [("db".into(), "10.0.0.9".into())]);
-    assert_eq!(merged.log, Some(LogDriver::JsonFile { max_size: Some(10 << 20), max_files: 3 }));
+    let files = JsonFileOptions { max_size: Some(10_000_000), max_files: 3 };
+    assert_eq!(merged.log.unwrap().driver, LogDriver::JsonFile(files));
     assert_eq!(merged.devices[0].permissions, "rwm");
     assert_eq!((merged.resources.memory_swappiness, merged.resources.memory_swap_bytes), (Some(0), Some(-1)));
     assert!(merged.no_new_privileges && merged.read_only_rootfs && merged.warnings.is_empty());
@@ -146,8 +148,8 @@ fn what_cannot_be_used_is_named() {
         (json!({"Dns": ["x"]}), "\"dns\" = [\"x\"]: expected IP addresses"),
         (json!({"ExtraHosts": ["a b:10.0.0.1"]}), "\"extrahosts\""),
         (json!({"SecurityOpt": ["wild"]}), "\"securityopt\" = [\"wild\"]"),
-        (json!({"LogConfig": {"Type": "awslogs"}}), "json-file, none"),
-        (json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "x"}}}), "max-size"),
+        (json!({"LogConfig": "json-file"}), "an object"),
+        (json!({"LogConfig": {"Type": "json-file", "Config": {"max-file": 3}}}), "values are strings"),
         (json!({"OomScoreAdj": 5000}), "-1000 to 1000"),
         (json!({"BlkioWeight": 5}), "a weight from 10 to 1000"),
         (json!({"Sysctls": {"a": 1}}), "\"sysctls\""),
@@ -157,6 +159,19 @@ fn what_cannot_be_used_is_named() {
         assert!(reason.message.contains(words), "{host}: {}", reason.message);
     }
     assert_eq!(with(json!({"Cmd": [1]}), json!({})).unwrap_err().name, "DockerClientConfigError");
+}
+
+#[test]
+fn what_dockerd_would_refuse_of_a_log_driver_fails_the_creation() {
+    for (log, words) in [
+        (json!({"Type": "papyrus"}), "logger: no log driver named 'papyrus' is registered"),
+        (json!({"Config": {"max-sise": "x"}}), "unknown log opt 'max-sise' for json-file log driver"),
+        (json!({"Type": "json-file", "Config": {"max-size": "x"}}), "max-size"),
+    ] {
+        let reason = with(json!({}), json!({"LogConfig": log})).unwrap_err();
+        assert_eq!(reason.name, "CannotCreateContainerError");
+        assert!(reason.message.contains(words), "{}", reason.message);
+    }
 }
 
 #[test]

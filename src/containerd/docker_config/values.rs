@@ -2,9 +2,9 @@
 //! answers what it wants where it doesn't understand. Pure; used by `merge` alone.
 
 use super::settings::{DeviceRequest, DeviceRule, HOST_GATEWAY, Ulimit};
-use crate::containerd::json::{Document, Fields, ValueError, parse_size};
+use crate::containerd::json::{Document, Fields, ValueError};
 use crate::containerd::spec::{capabilities, mounts, process};
-use crate::model::LogDriver;
+use crate::model::{LogSettings, StopReason};
 
 pub(super) fn capability_names(host: &Document<'_>, key: &str) -> Result<Vec<&'static str>, ValueError> {
     host.each_text(key, |name| {
@@ -89,32 +89,13 @@ pub(super) fn extra_host(text: &str) -> Result<(String, String), &'static str> {
     Ok((name, address(bare).map_err(|_| WANT)?))
 }
 
-/// `LogConfig`: `json-file` (also the meaning of an empty type) and `none`.
-pub(super) fn log_config(host: &Document<'_>, key: &str) -> Result<Option<LogDriver>, ValueError> {
-    let Some(fields) = host.object(key)? else { return Ok(None) };
-    match fields.text("type").unwrap_or_default() {
-        "none" => Ok(Some(LogDriver::None)),
-        "" | "json-file" => {
-            let options = fields.object("config");
-            let option = |name: &str| options.as_ref().and_then(|o| o.text(name));
-            let max_size = match option("max-size") {
-                None | Some("-1" | "") => None,
-                Some(text) => Some(
-                    parse_size(text)
-                        .filter(|size| *size > 0)
-                        .ok_or_else(|| host.wrong(key, "a max-size such as 10m"))?,
-                ),
-            };
-            let max_files = match option("max-file") {
-                None | Some("") => 1,
-                Some(text) => text
-                    .parse::<u32>()
-                    .ok()
-                    .filter(|n| (1..=1000).contains(n))
-                    .ok_or_else(|| host.wrong(key, "a max-file from 1 to 1000"))?,
-            };
-            Ok(Some(LogDriver::JsonFile { max_size, max_files }))
-        }
-        _ => Err(host.wrong(key, "a log driver that this agent has: json-file, none")),
-    }
+/// `LogConfig`: a driver's name and its options. What dockerd would refuse fails the creation in its
+/// words.
+pub(super) fn log_config(host: &Document<'_>, key: &str) -> Result<Option<LogSettings>, StopReason> {
+    let wrong = |error: ValueError| StopReason::new("HostConfigError", error.to_string());
+    let Some(fields) = host.object(key).map_err(wrong)? else { return Ok(None) };
+    let options = fields.map("config");
+    let options = options.ok_or_else(|| wrong(host.wrong(key, "options whose values are strings")))?;
+    let parsed = LogSettings::parse(fields.text("type").unwrap_or_default(), options.into());
+    parsed.map(Some).map_err(|error| StopReason::new("CannotCreateContainerError", error.to_string()))
 }

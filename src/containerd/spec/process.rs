@@ -2,7 +2,8 @@
 
 use super::facts::HostFacts;
 use super::{SpecError, SpecInput, capabilities, confinement, links};
-use crate::containerd::docker_config::PidChoice;
+use crate::containerd::docker_config::{ContainerSettings, PidChoice};
+use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{
     Capability, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
     ProcessBuilder, UserBuilder,
@@ -68,17 +69,23 @@ pub fn init<'a>(input: &SpecInput<'a>) -> Option<&'a Path> {
 }
 
 /// Entry point and command: an entry point of the task definition drops the image's command.
-fn arguments(input: &SpecInput<'_>) -> Result<Vec<String>, SpecError> {
-    let image = input.image.config().as_ref();
+pub fn command(settings: &ContainerSettings, image: &ImageConfiguration) -> Vec<String> {
+    let image = image.config().as_ref();
     let of_image = |words: Option<&Option<Vec<String>>>| words.cloned().flatten().unwrap_or_default();
-    let (mut arguments, command) = match &input.settings.entry_point {
-        Some(entry_point) => (entry_point.clone(), input.settings.command.clone().unwrap_or_default()),
+    let (mut words, command) = match &settings.entry_point {
+        Some(entry_point) => (entry_point.clone(), settings.command.clone().unwrap_or_default()),
         None => (
             of_image(image.map(|c| c.entrypoint())),
-            input.settings.command.clone().unwrap_or_else(|| of_image(image.map(|c| c.cmd()))),
+            settings.command.clone().unwrap_or_else(|| of_image(image.map(|c| c.cmd()))),
         ),
     };
-    arguments.extend(command);
+    words.extend(command);
+    words
+}
+
+/// The whole command line.
+fn arguments(input: &SpecInput<'_>) -> Result<Vec<String>, SpecError> {
+    let mut arguments = command(input.settings, input.image);
     if arguments.is_empty() {
         return Err(SpecError::NoCommand);
     }

@@ -37,6 +37,8 @@ mod images;
 mod init;
 #[path = "agent/inside.rs"]
 mod inside;
+#[path = "agent/logs.rs"]
+mod logs;
 #[path = "agent/lost_state.rs"]
 mod lost_state;
 #[path = "agent/namespaces.rs"]

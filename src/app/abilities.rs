@@ -9,6 +9,7 @@ use crate::containerd::{apparmor, selinux};
 use crate::control::attributes::{Capabilities, attributes};
 use crate::control::gpu::GpuInfo;
 use crate::control::{chain, routes};
+use crate::logs::JOURNAL_SOCKET;
 use crate::model::{NetworkMode, TaskArn, TaskSpec};
 use crate::ports::Cgroups;
 use std::path::Path;
@@ -26,6 +27,8 @@ pub(super) struct Abilities {
     task_limits: bool,
     /// The log writer is there.
     logger: bool,
+    /// The host has a journal.
+    journal: bool,
     /// Containers get SELinux labels.
     selinux: bool,
     /// Containers are confined by AppArmor.
@@ -66,6 +69,7 @@ impl Abilities {
             privileged: may_be_privileged(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()),
             task_limits,
             logger: super::options::logger_program(config).is_ok(),
+            journal: Path::new(JOURNAL_SOCKET).exists(),
             selinux: config.selinux_capable && selinux::contexts().is_some(),
             apparmor: config.apparmor_capable && apparmor::available(),
             gpus: gpus.ids,
@@ -77,7 +81,11 @@ impl Abilities {
     /// What decides over the attributes, but for what IMDS knows.
     pub fn capabilities(&self, config: &Config) -> Capabilities {
         let mut logging_drivers = config.logging_drivers.clone();
-        logging_drivers.retain(|driver| self.logger || driver == "none");
+        logging_drivers.retain(|driver| match driver.as_str() {
+            "none" => true,
+            "journald" => self.logger && self.journal,
+            _ => self.logger,
+        });
         Capabilities {
             custom: config.instance_attributes.clone(),
             logging_drivers,
@@ -192,6 +200,13 @@ mod tests {
         assert_eq!(has.capabilities(&Config::default()).logging_drivers, ["none"]);
         let with = Abilities { logger: true, ..has.clone() }.capabilities(&Config::default());
         assert_eq!(with.logging_drivers, Config::default().logging_drivers);
+        let asked = Config {
+            logging_drivers: ["syslog", "journald"].map(str::to_owned).to_vec(),
+            ..Config::default()
+        };
+        let of = |journal| Abilities { logger: true, journal, ..has.clone() }.capabilities(&asked);
+        assert_eq!(of(false).logging_drivers, ["syslog"]);
+        assert_eq!(of(true).logging_drivers, ["syslog", "journald"]);
         let forbidden = Config { privileged_disabled: true, ..Config::default() };
         assert!(has.capabilities(&Config::default()).privileged);
         assert!(!has.capabilities(&forbidden).privileged);

@@ -2,12 +2,14 @@
 //! under the trait of another.
 
 use crate::containerd::images::{ImageStore, Pulls};
-use crate::containerd::{ImageLookup, UnpackedImageInfo};
+use crate::containerd::{ImageLookup, UnpackedImageInfo, logger_file};
 use crate::control::CredentialsStore;
-use crate::model::{CredentialsId, PullUnderWay, RoleCredentials, StopReason};
-use crate::ports::TasksView;
-use crate::tmds::{CredentialsAnswer, CredentialsLookup, PullsLookup, Snapshot};
+use crate::logs::counters;
+use crate::model::{CredentialsId, PullUnderWay, RoleCredentials, StopReason, TaskSpec};
+use crate::ports::{TasksView, task_directory};
+use crate::tmds::{CredentialsAnswer, CredentialsLookup, LogsLookup, PullsLookup, Snapshot};
 use futures_util::future::BoxFuture;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -60,6 +62,19 @@ impl CredentialsLookup for Credentials {
         } else {
             CredentialsAnswer::Unknown
         }
+    }
+}
+
+/// What the loggers lost, for the introspection endpoint.
+pub struct LogLosses {
+    /// `ECS_DATADIR`
+    pub data_dir: PathBuf,
+}
+
+impl LogsLookup for LogLosses {
+    fn dropped(&self, task: &TaskSpec, container: &str) -> u64 {
+        let directory = task_directory(&self.data_dir, &task.id()).join(container);
+        counters::dropped(&logger_file(&directory))
     }
 }
 

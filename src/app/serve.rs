@@ -154,7 +154,8 @@ impl Agent {
         };
         let introspection = IntrospectionHandler::new(snapshot, self.account.identity.full_version())
             .with_checks(self.doctor.clone())
-            .with_pulls(Arc::new(glue::PullsUnderWay(self.pulls.clone())));
+            .with_pulls(Arc::new(glue::PullsUnderWay(self.pulls.clone())))
+            .with_logs(Arc::new(glue::LogLosses { data_dir: self.config.data_dir.clone() }));
         for (name, address, handler) in [
             (
                 "task metadata",

@@ -21,7 +21,7 @@ const FILE: &str = "logger.json";
 const FAILURE_MAX: u64 = 4096;
 
 /// What a log may tell of a container.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct LoggedContainer {
     source: TagSource,
     environment: BTreeMap<String, String>,
@@ -57,8 +57,8 @@ fn spec_command(creation: &Creation<'_>) -> Vec<String> {
     crate::containerd::spec::process::command(&creation.settings, &creation.image)
 }
 
-/// Path of the file.
-pub(super) fn path(directory: &Path) -> PathBuf {
+/// Path of the file in a container's directory.
+pub fn path(directory: &Path) -> PathBuf {
     directory.join(FILE)
 }
 

@@ -39,4 +39,5 @@ mod volumes;
 pub use connection::{ConnectError, Connection};
 pub use containers::{ContainerOptions, ContainerService};
 pub use images::ImageService;
+pub use logger::path as logger_file;
 pub use lookup::{ImageLookup, UnpackedImageInfo};

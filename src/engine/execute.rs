@@ -8,9 +8,9 @@ use crate::engine::persist::Journal;
 use crate::engine::slots::{Limits, Slots};
 use crate::engine::{Input, Ports};
 use crate::model::{
-    ContainerAddress, ContainerId, ContainerKey, ContainerSpec, Keepsake, StopReason, TaskId, TaskSpec,
+    ContainerAddress, ContainerId, ContainerKey, ContainerSpec, Keepsake, StopReason, TaskSpec,
 };
-use crate::ports::{CreatePlan, CreateResult, NetworkAttachment};
+use crate::ports::{CreatePlan, CreateResult, NetworkAttachment, task_directory};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -270,11 +270,6 @@ impl Work {
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
         task_directory(&self.data_dir, &spec.id())
     }
-}
-
-/// A task's own directory: generated files, logs and volumes of its containers.
-pub(super) fn task_directory(data_dir: &Path, task: &TaskId) -> PathBuf {
-    data_dir.join("tasks").join(task.as_str())
 }
 
 fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {

@@ -2,14 +2,14 @@
 
 use crate::core::{EffectId, Event, Observed};
 use crate::crashpoint::{self, Moment};
-use crate::engine::execute::{remove_directory, task_directory};
+use crate::engine::execute::remove_directory;
 use crate::engine::lost::{self, Found, Held, Seen, Verdict};
 use crate::engine::persist::BOOT_ID;
 use crate::engine::{Effect, Engine, Input, Ports};
 use crate::model::{
     ContainerId, ContainerKey, ContainerStatus, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec,
 };
-use crate::ports::{Cgroups, StoreChange, StoreError};
+use crate::ports::{Cgroups, StoreChange, StoreError, task_directory};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a logger shall do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct LoggerConfig {
     /// The driver and its options.
     pub settings: LogSettings,
@@ -24,6 +24,16 @@ pub struct LoggerConfig {
     pub attributes: BTreeMap<String, String>,
     /// Whose log it is.
     pub container: LoggedContainer,
+    /// Socket of the journal, in place of systemd's.
+    pub journal: Option<PathBuf>,
+}
+
+/// Attributes may be secrets, as options may.
+impl std::fmt::Debug for LoggerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("LoggerConfig");
+        shown.field("container", &self.container.id).field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// Whose log it is.
@@ -58,6 +68,7 @@ struct Written {
     attributes: BTreeMap<String, String>,
     #[serde(default)]
     container: LoggedContainer,
+    journal: Option<PathBuf>,
     /// What the options of `json-file` were in the first version's files.
     max_size: Option<u64>,
     max_files: Option<u32>,
@@ -72,6 +83,7 @@ impl LoggerConfig {
             tag: String::new(),
             attributes: BTreeMap::new(),
             container: LoggedContainer::default(),
+            journal: None,
         }
     }
 
@@ -92,12 +104,13 @@ impl LoggerConfig {
     }
 
     fn new(written: Written) -> Result<Self, crate::model::LogError> {
-        let Written { driver, mut options, path, tag, attributes, container, max_size, max_files } = written;
+        let Written { driver, mut options, path, tag, attributes, container, journal, max_size, max_files } =
+            written;
         let old =
             [("max-size", max_size.map(|n| n.to_string())), ("max-file", max_files.map(|n| n.to_string()))];
         options.extend(old.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         let settings = LogSettings::parse(&driver, LogOptions::from(options))?;
-        Ok(Self { settings, path, tag, attributes, container })
+        Ok(Self { settings, path, tag, attributes, container, journal })
     }
 }
 
@@ -118,12 +131,12 @@ mod tests {
                 "attributes":{"a":"b"},"container":{"id":"c1","name":"n","later":1},"later":{}}"#,
         );
         let config = config.unwrap();
-        let options = JsonFileOptions { max_size: Some(10), max_files: 3 };
+        let options = JsonFileOptions { max_size: Some(10), max_files: 3, compress: false };
         assert_eq!(config.settings.driver, LogDriver::JsonFile(options));
         assert_eq!((config.path, config.tag, config.container.id), ("/a".into(), "t".into(), "c1".into()));
         assert_eq!(config.attributes["a"], "b");
         let old = load(r#"{"driver":"json-file","path":"/a","max_size":7,"max_files":2}"#).unwrap();
-        let options = JsonFileOptions { max_size: Some(7), max_files: 2 };
+        let options = JsonFileOptions { max_size: Some(7), max_files: 2, compress: false };
         assert_eq!(old.settings.driver, LogDriver::JsonFile(options));
         assert!(load(r#"{"driver":"papyrus"}"#).unwrap_err().contains("papyrus"));
         let secret = load(r#"{"driver":"json-file","options":"hunter2"}"#).unwrap_err();

@@ -1,11 +1,13 @@
 //! How many messages a logger lost, in a small file beside its configuration, which the agent reads
-//! (`containerd::logger`): `{"dropped":3}`. There is none where nothing was lost.
+//! for the introspection endpoint: `{"dropped":3}`. There is none where nothing was lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Behind the name of the configuration.
+const SUFFIX: &str = ".counters";
 /// The file is written no more often.
 const BETWEEN: Duration = Duration::from_secs(1);
 
@@ -20,10 +22,8 @@ pub struct Counters {
 impl Counters {
     /// Goes on where the loggers of the container's earlier processes ended.
     pub fn beside(config: &Path) -> Self {
-        let file = with_suffix(config, ".counters");
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let before = serde_json::from_str::<serde_json::Value>(&text).ok();
-        let before = before.and_then(|value| value.get("dropped")?.as_u64()).unwrap_or(0);
+        let file = with_suffix(config, SUFFIX);
+        let before = dropped(config);
         Self { file, dropped: AtomicU64::new(before), written: Mutex::new((before, None)) }
     }
 
@@ -59,6 +59,13 @@ impl Counters {
     }
 }
 
+/// How many messages were lost, by the file beside a logger's configuration.
+pub fn dropped(config: &Path) -> u64 {
+    let text = std::fs::read_to_string(with_suffix(config, SUFFIX)).unwrap_or_default();
+    let value = serde_json::from_str::<serde_json::Value>(&text).ok();
+    value.and_then(|value| value.get("dropped")?.as_u64()).unwrap_or(0)
+}
+
 /// A name with something behind it.
 pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -84,7 +91,7 @@ mod tests {
         assert!(counters.due().is_some());
         counters.write();
         Counters::beside(&config).add(4);
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), r#"{"dropped":7}"#);
+        assert_eq!(dropped(&config), 7);
         std::fs::remove_file(file).unwrap();
     }
 }

@@ -7,6 +7,7 @@
 //!   write* ─ Ok ─────────────> taken: written, or kept by the driver until `flush`
 //!    │      ─ Retry(why) ────> not taken; the same message comes again after a pause, for as long as the
 //!    │                         container lives, and a while after
+//!    │      ─ Slow ──────────> the sink is at it: the same message comes again at once
 //!    │      ─ Dropped(why) ──> lost for good; counted
 //!   flush (when `due` says so) answers as `write` does, of what the driver keeps
 //!    │
@@ -16,9 +17,13 @@
 //! A driver never ends the logger, keeps its memory bounded, and gives every wait of its own a limit.
 
 use super::config::LoggerConfig;
+use super::fluentd::Fluentd;
+use super::gelf::Gelf;
+use super::journald::Journald;
 use super::none::Nothing;
 use super::record::LogStream;
 use super::sink::FileSink;
+use super::syslog::Syslog;
 use crate::model::LogDriver;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -55,6 +60,9 @@ pub enum NotTaken {
     /// The sink does not answer, or not now.
     #[error("{0}")]
     Retry(String),
+    /// The sink takes it, but slowly: nothing moved within a second.
+    #[error("the server is slow")]
+    Slow,
     /// The sink will never take it.
     #[error("{why}")]
     Dropped {
@@ -105,6 +113,9 @@ pub trait Driver: Send {
         None
     }
 
+    /// The message at hand will not come again: it is lost.
+    fn given_up(&mut self) {}
+
     /// The container has ended: sends what is kept, until the deadline; answers how many messages
     /// were lost.
     fn finish(&mut self, deadline: Instant) -> u64 {
@@ -112,7 +123,8 @@ pub trait Driver: Send {
             match self.flush() {
                 Ok(()) => return 0,
                 Err(NotTaken::Dropped { messages, .. }) => return messages,
-                Err(NotTaken::Retry(_)) => {
+                Err(NotTaken::Slow) if Instant::now() < deadline => {}
+                Err(NotTaken::Slow | NotTaken::Retry(_)) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return self.kept();
@@ -143,6 +155,10 @@ pub fn open(config: &LoggerConfig) -> Result<Box<dyn Driver>, String> {
     Ok(match &config.settings.driver {
         LogDriver::JsonFile(options) => Box::new(FileSink::new(config, options)),
         LogDriver::None => Box::new(Nothing),
+        LogDriver::Fluentd(options) => Box::new(Fluentd::open(config, options)?),
+        LogDriver::Syslog(options) => Box::new(Syslog::open(config, options)?),
+        LogDriver::Gelf(options) => Box::new(Gelf::open(config, options)?),
+        LogDriver::Journald(_) => Box::new(Journald::open(config)?),
     })
 }
 

@@ -48,7 +48,10 @@ pub fn run(
     std::thread::scope(|scope| {
         let queued = match &outlet {
             Outlet::Direct(_) => None,
-            Outlet::Queue(queue, _) => Some(spawn(scope, (), |()| lock(&writer).run(queue))),
+            Outlet::Queue(queue, _) => {
+                let writer = &writer;
+                Some(spawn(scope, (), move |()| lock(writer).run(queue)))
+            }
         };
         let second = spawn(scope, stderr, |pipe| drain(pipe, LogStream::Stderr, max, &outlet));
         drain(stdout, LogStream::Stdout, max, &outlet);
@@ -80,7 +83,9 @@ fn spawn<'scope, 'env, T: Send + 'scope>(
         let kept = std::sync::Arc::clone(&waiting);
         let body = move || {
             let taken = lock(&kept).take();
-            taken.map(work);
+            if let Some(taken) = taken {
+                work(taken);
+            }
         };
         match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, body) {
             Ok(thread) => return thread,
@@ -207,13 +212,21 @@ impl Writer<'_> {
                     self.counters.add(messages);
                     return;
                 }
-                Err(NotTaken::Retry(why)) => why,
+                Err(NotTaken::Slow) => None,
+                Err(NotTaken::Retry(why)) => Some(why),
             };
-            self.tell(&why);
-            failures = failures.saturating_add(1);
-            let most = self.driver.gives_up_after();
-            if most.is_some_and(|most| failures > most) || !self.ending.pause(self.driver.pause(failures - 1))
-            {
+            let goes_on = match why {
+                None => self.ending.pause(Duration::ZERO),
+                Some(why) => {
+                    self.tell(&why);
+                    let pause = self.driver.pause(failures);
+                    failures = failures.saturating_add(1);
+                    let most = self.driver.gives_up_after();
+                    most.is_none_or(|most| failures <= most) && self.ending.pause(pause)
+                }
+            };
+            if !goes_on {
+                self.driver.given_up();
                 self.counters.add(1);
                 return;
             }

@@ -12,10 +12,17 @@
 //! container an open input. [`driver`] says how a driver is written, `model::logging` what it is asked.
 
 pub mod config;
+mod conn;
 pub mod counters;
+mod datagram;
 pub mod driver;
+mod fluentd;
+mod gelf;
+mod gzip;
 pub mod input;
+mod journald;
 pub mod logger;
+mod msgpack;
 mod none;
 mod pieces;
 mod queue;
@@ -23,6 +30,10 @@ pub mod reader;
 pub mod record;
 mod sink;
 mod splitter;
+mod syslog;
+mod times;
+mod tls;
 
 pub use config::LoggerConfig;
+pub use journald::SOCKET as JOURNAL_SOCKET;
 pub use record::{LogLine, LogStream};

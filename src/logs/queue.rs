@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// What waits at the most while the container's writes wait as well: enough to keep the writer busy.
 const BLOCKING_BYTES: usize = 256 * 1024;
 /// An empty queue keeps this much memory.
-const KEPT_BYTES: usize = 64 * 1024;
+const KEPT_BYTES: usize = 2 * BLOCKING_BYTES;
 /// What is kept of a message besides its line.
 const HEAD_BYTES: usize = 25;
 
@@ -37,6 +37,7 @@ struct Limits {
     line_bytes: usize,
     /// Of memory: many lines that are next to nothing take more than their bytes.
     memory: usize,
+    messages: u64,
 }
 
 #[derive(Debug, Default)]
@@ -81,10 +82,14 @@ impl Queue {
     /// An empty one.
     pub fn new(delivery: Delivery) -> Self {
         let limits = match delivery {
-            Delivery::Blocking => Limits { waits: true, line_bytes: BLOCKING_BYTES, memory: BLOCKING_BYTES },
-            Delivery::NonBlocking { max_bytes } => {
+            Delivery::Blocking => {
+                let (line_bytes, memory) = (BLOCKING_BYTES, BLOCKING_BYTES);
+                Limits { waits: true, line_bytes, memory, messages: u64::MAX }
+            }
+            Delivery::NonBlocking { max_bytes, max_messages } => {
                 let line_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-                Limits { waits: false, line_bytes, memory: line_bytes.saturating_mul(2) }
+                let memory = line_bytes.saturating_mul(2);
+                Limits { waits: false, line_bytes, memory, messages: max_messages }
             }
         };
         Self { limits, inner: Mutex::default(), filled: Condvar::new(), drained: Condvar::new() }
@@ -151,7 +156,8 @@ impl Queue {
 impl Inner {
     fn has_room(&self, length: usize, limits: Limits) -> bool {
         self.messages == 0
-            || (self.line_bytes.saturating_add(length) <= limits.line_bytes
+            || (self.messages < limits.messages
+                && self.line_bytes.saturating_add(length) <= limits.line_bytes
                 && self.bytes.len().saturating_add(HEAD_BYTES + length) <= limits.memory)
     }
 
@@ -171,7 +177,8 @@ impl Inner {
         self.bytes.extend(id.to_le_bytes());
         self.bytes.extend(ordinal.to_le_bytes());
         self.bytes.extend(length.to_le_bytes());
-        self.bytes.extend(message.line.iter().take(length as usize));
+        // By slices: byte by byte takes many times longer.
+        self.bytes.extend(message.line.get(..length as usize).unwrap_or_default());
         self.line_bytes += length as usize;
         self.messages += 1;
     }
@@ -183,7 +190,12 @@ impl Inner {
         let ordinal = u32::from_le_bytes(self.array());
         let length = u32::from_le_bytes(self.array()) as usize;
         line.clear();
-        line.extend(self.bytes.drain(..length.min(self.bytes.len())));
+        let length = length.min(self.bytes.len());
+        let (front, back) = self.bytes.as_slices();
+        let split = length.min(front.len());
+        line.extend_from_slice(front.get(..split).unwrap_or_default());
+        line.extend_from_slice(back.get(..length - split).unwrap_or_default());
+        self.bytes.drain(..length);
         self.line_bytes -= length.min(self.line_bytes);
         self.messages -= 1;
         if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
@@ -230,7 +242,7 @@ mod tests {
 
     #[test]
     fn non_blocking_drops_the_newest_and_takes_anything_when_it_is_empty() {
-        let queue = Queue::new(Delivery::NonBlocking { max_bytes: 100 });
+        let queue = Queue::new(Delivery::NonBlocking { max_bytes: 100, max_messages: 3 });
         assert!(queue.push(&message(&[b'x'; 5000])));
         assert!(!queue.push(&message(b"y")));
         let mut line = Vec::new();
@@ -238,11 +250,12 @@ mod tests {
         assert!(queue.push(&message(&[b'x'; 60])) && queue.push(&message(&[b'x'; 40])));
         assert!(!queue.push(&message(b"y")));
         assert_eq!(queue.lock().messages, 2);
+        assert!(queue.push(&message(b"")) && !queue.push(&message(b"")), "a fourth one");
     }
 
     #[test]
     fn empty_lines_do_not_fill_the_memory() {
-        let queue = Queue::new(Delivery::NonBlocking { max_bytes: 1000 });
+        let queue = Queue::new(Delivery::NonBlocking { max_bytes: 1000, max_messages: u64::MAX });
         let taken = (0..10_000).filter(|_| queue.push(&message(b""))).count();
         assert_eq!(taken, 2000 / HEAD_BYTES);
     }

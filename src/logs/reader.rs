@@ -1,6 +1,7 @@
 //! Follows logs from the first line that is there, across rotations, driven by inotify. Used by
 //! `ecsd local`, on a thread of its own: it blocks.
 
+use super::gzip::{self, compressed};
 use super::record::RECORD_MAX;
 use super::sink::older;
 use nix::errno::Errno;
@@ -189,14 +190,18 @@ impl Tail {
     fn advance(&self) -> io::Result<Option<Lines>> {
         let files = self.files();
         let Some(current) = &self.current else { return first_of(&files) };
-        let own = current.file.get_ref().metadata()?;
-        if own.len() < current.position {
+        if let Some(plain) = &current.plain
+            && plain.metadata()?.len() < current.position
+        {
             // Emptied in place: a log of one file.
-            let mut file = current.file.get_ref().try_clone()?;
+            let mut file = plain.try_clone()?;
             file.seek(SeekFrom::Start(0))?;
-            return Ok(Some(Lines::new(file)));
+            return Lines::new(file).map(Some);
         }
-        let at = files.iter().position(|f| f.metadata().is_ok_and(|m| m.ino() == own.ino()));
+        // A file that is open keeps its inode to itself; one that was compressed left it in its head.
+        let is_it = |file: &PathBuf| file.metadata().is_ok_and(|metadata| metadata.ino() == current.inode);
+        let was_it = |file: &PathBuf| gzip::former_inode(file) == Some(current.inode);
+        let at = files.iter().position(is_it).or_else(|| files.iter().rposition(was_it));
         match at {
             Some(at) => first_of(files.get(at + 1..).unwrap_or_default()),
             // Rotated away altogether: what is left is all newer.
@@ -206,7 +211,11 @@ impl Tail {
 
     /// Names of the log's files, from the oldest that is there on.
     fn files(&self) -> Vec<PathBuf> {
-        let rotated = (1..=self.rotated_max).map(|n| older(&self.path, n)).take_while(|p| p.exists());
+        let there = |path: PathBuf| {
+            let mut forms = [compressed(&path), path].into_iter();
+            forms.find(|path| path.exists())
+        };
+        let rotated = (1..=self.rotated_max).map_while(|n| there(older(&self.path, n)));
         let mut files: Vec<PathBuf> = rotated.collect();
         files.reverse();
         files.push(self.path.clone());
@@ -216,33 +225,47 @@ impl Tail {
 
 fn first_of(files: &[PathBuf]) -> io::Result<Option<Lines>> {
     for file in files {
-        match File::open(file) {
+        // It may have been compressed just now.
+        match File::open(file).or_else(|error| File::open(compressed(file)).map_err(|_| error)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => return other.map(|f| Some(Lines::new(f))),
+            other => return other.and_then(Lines::new).map(Some),
         }
     }
     Ok(None)
 }
 
 /// The lines of one file; one that is still being written stays for later.
-#[derive(Debug)]
 struct Lines {
-    file: BufReader<File>,
+    text: Box<dyn BufRead + Send>,
+    /// The file, where it is not compressed.
+    plain: Option<File>,
+    inode: u64,
     /// Bytes of a line whose end is not there yet.
     pending: Vec<u8>,
     /// Bytes read, of this file.
     position: u64,
 }
 
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
 impl Lines {
-    fn new(file: File) -> Self {
-        Self { file: BufReader::new(file), pending: Vec::new(), position: 0 }
+    fn new(file: File) -> io::Result<Self> {
+        let inode = file.metadata()?.ino();
+        let (text, plain): (Box<dyn BufRead + Send>, _) = match gzip::open(file.try_clone()?)? {
+            Some(decoder) => (Box::new(BufReader::new(decoder)), None),
+            None => (Box::new(BufReader::new(file.try_clone()?)), Some(file)),
+        };
+        Ok(Self { text, plain, inode, pending: Vec::new(), position: 0 })
     }
 
     fn pass_on(&mut self, also_partial: bool, mut pass: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             let room = LINE_MAX.saturating_sub(self.pending.len() as u64);
-            let count = (&mut self.file).take(room).read_until(b'\n', &mut self.pending)?;
+            let count = (&mut self.text).take(room).read_until(b'\n', &mut self.pending)?;
             self.position = self.position.saturating_add(count as u64);
             let is_whole = self.pending.ends_with(b"\n") || self.pending.len() as u64 >= LINE_MAX;
             if is_whole || (also_partial && !self.pending.is_empty()) {

@@ -2,17 +2,19 @@
 //! written is dropped and counted, and the count is written as soon as anything can be.
 
 use super::config::LoggerConfig;
+use super::counters::with_suffix;
 use super::driver::{Driver, Message, NotTaken};
+use super::gzip::{self, compressed};
 use super::record::{LogStream, encode};
 use crate::model::logging::JsonFileOptions;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
 
-/// The newest file of a container's log, and those before it.
-#[derive(Debug)]
+/// The newest file of a container's log, and those before it. No Debug: attributes may be secrets.
 pub struct FileSink {
     path: PathBuf,
     options: JsonFileOptions,
@@ -20,6 +22,8 @@ pub struct FileSink {
     attributes: BTreeMap<String, String>,
     /// `None` where it could not be opened; tried again with the next line.
     file: Option<File>,
+    /// The newest rotated file is being compressed.
+    compressing: Option<JoinHandle<()>>,
     /// Bytes in the newest file.
     size: u64,
     dropped: u64,
@@ -48,6 +52,13 @@ impl Driver for FileSink {
     fn is_local(&self) -> bool {
         true
     }
+
+    fn finish(&mut self, _: Instant) -> u64 {
+        if let Some(compressing) = self.compressing.take() {
+            let _ = compressing.join();
+        }
+        0
+    }
 }
 
 impl FileSink {
@@ -62,6 +73,7 @@ impl FileSink {
             options: options.clone(),
             attributes,
             file: None,
+            compressing: None,
             size: 0,
             dropped: 0,
             line: Vec::new(),
@@ -109,25 +121,47 @@ impl FileSink {
 
     /// Each file becomes the one before it; the oldest is no more.
     fn rotate(&mut self) -> io::Result<()> {
+        // Of the rotation before: it is done long since, but on a very slow disk.
+        if let Some(compressing) = self.compressing.take() {
+            let _ = compressing.join();
+        }
         self.file = None;
         if self.options.max_files == 1 {
             return OpenOptions::new().write(true).truncate(true).open(&self.path).map(drop);
         }
         for number in (1..self.options.max_files - 1).rev() {
-            match fs::rename(older(&self.path, number), older(&self.path, number + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            shift(&older(&self.path, number), &older(&self.path, number + 1))?;
         }
-        fs::rename(&self.path, older(&self.path, 1))
+        let first = older(&self.path, 1);
+        let _ = fs::remove_file(compressed(&first));
+        fs::rename(&self.path, &first)?;
+        if self.options.compress {
+            // Without a thread it stays as it is.
+            let thread = std::thread::Builder::new().name("compress".to_owned());
+            self.compressing = thread.spawn(move || gzip::compress(&first)).ok();
+        }
+        Ok(())
     }
+}
+
+/// Moves a rotated file, whichever of its forms is there, in the place of one that is older.
+fn shift(from: &Path, to: &Path) -> io::Result<()> {
+    for (from, to, other) in
+        [(from.to_owned(), to.to_owned(), compressed(to)), (compressed(from), compressed(to), to.to_owned())]
+    {
+        match fs::rename(from, to) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Err(_) => {}
+            // It took the place of this one.
+            Ok(()) => drop(fs::remove_file(other)),
+        }
+    }
+    Ok(())
 }
 
 /// The name of the file that was rotated `number` times.
 pub fn older(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
+    with_suffix(path, &format!(".{number}"))
 }
 
 #[cfg(test)]
@@ -168,7 +202,7 @@ mod tests {
     fn a_new_logger_goes_on_where_the_file_ends() {
         let path = std::env::temp_dir().join(format!("ecsd-sink-on-{}", std::process::id()));
         for text in ["one", "two"] {
-            let options = JsonFileOptions { max_size: Some(1 << 20), max_files: 2 };
+            let options = JsonFileOptions { max_size: Some(1 << 20), max_files: 2, compress: false };
             sink(&path, options).write(&message(text)).unwrap();
         }
         assert_eq!(read(&path).len(), 2);

@@ -88,6 +88,11 @@ pub struct CreatePlan {
     pub keepsake: Option<Keepsake>,
 }
 
+/// A task's own directory: generated files, logs and volumes of its containers.
+pub fn task_directory(data_dir: &Path, task: &TaskId) -> PathBuf {
+    data_dir.join("tasks").join(task.as_str())
+}
+
 /// How a container is attached to the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkAttachment {

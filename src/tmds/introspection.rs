@@ -7,7 +7,7 @@ use super::reply::{Answer, Handler, Reply, RequestHead};
 use super::route::query_value;
 use super::shapes::{self, PortBody, VolumeBody};
 use super::snapshot::{ContainerView, Snapshot, Stage, TaskView};
-use crate::model::{CheckStatus, DesiredStatus, InstanceCheck, PullUnderWay, TaskStatus, Wall};
+use crate::model::{CheckStatus, DesiredStatus, InstanceCheck, PullUnderWay, TaskSpec, TaskStatus, Wall};
 use hyper::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
@@ -28,12 +28,19 @@ pub trait PullsLookup: Send + Sync {
     fn pulls(&self) -> Vec<PullUnderWay>;
 }
 
+/// What became of the containers' logs.
+pub trait LogsLookup: Send + Sync {
+    /// How many messages of a container's log were lost. Must answer at once.
+    fn dropped(&self, task: &TaskSpec, container: &str) -> u64;
+}
+
 /// Answers on 127.0.0.1:51678.
 pub struct IntrospectionHandler {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     version: String,
     checks: Option<Arc<dyn ChecksLookup>>,
     pulls: Option<Arc<dyn PullsLookup>>,
+    logs: Option<Arc<dyn LogsLookup>>,
 }
 
 #[derive(Serialize, Default)]
@@ -123,12 +130,15 @@ struct ContainerBody {
     volumes: Vec<VolumeBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restart_count: Option<u32>,
+    /// Of our own, and only there where messages were lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_messages_dropped: Option<u64>,
 }
 
 impl IntrospectionHandler {
     /// `version` is shown as it is: `Amazon ECS Agent - v<version> (<revision>)`.
     pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, version: String) -> Self {
-        Self { snapshots, version, checks: None, pulls: None }
+        Self { snapshots, version, checks: None, pulls: None, logs: None }
     }
 
     /// Tells of these checks, too.
@@ -145,6 +155,11 @@ impl IntrospectionHandler {
         self.pulls.as_ref().map(|pulls| pulls.pulls()).unwrap_or_default()
     }
 
+    /// Tells of the losses of logs, too.
+    pub fn with_logs(self, logs: Arc<dyn LogsLookup>) -> Self {
+        Self { logs: Some(logs), ..self }
+    }
+
     fn reply(&self, request: &RequestHead<'_>) -> Reply {
         let snapshot = self.snapshots.borrow().clone();
         match request.path {
@@ -156,7 +171,7 @@ impl IntrospectionHandler {
                     version: self.version.clone(),
                 },
             ),
-            "/v1/tasks" => tasks(&snapshot, request.query),
+            "/v1/tasks" => tasks(&snapshot, request.query, self.logs.as_deref()),
             "/v1/health" => health(self.checks.as_ref().map(|checks| checks.checks()).unwrap_or_default()),
             "/v1/pulls" => pulls(self.under_way()),
             "/metrics" => Reply::metrics(metrics::page(&self.under_way())),
@@ -203,9 +218,9 @@ fn pulls(pulls: Vec<PullUnderWay>) -> Reply {
     Reply::json(StatusCode::OK, &PullsBody { pulls: pulls.into_iter().map(body).collect() })
 }
 
-fn tasks(snapshot: &Snapshot, query: Option<&str>) -> Reply {
+fn tasks(snapshot: &Snapshot, query: Option<&str>, logs: Option<&dyn LogsLookup>) -> Reply {
     let found = |task: Option<&TaskView>| match task {
-        Some(task) => Reply::json(StatusCode::OK, &task_body(task)),
+        Some(task) => Reply::json(StatusCode::OK, &task_body(task, logs)),
         None => Reply::json(StatusCode::NOT_FOUND, &TaskBody::default()),
     };
     match (query_value(query, "taskarn"), query_value(query, "dockerid")) {
@@ -224,13 +239,13 @@ fn tasks(snapshot: &Snapshot, query: Option<&str>) -> Reply {
             }
         }
         (None, None) => {
-            let tasks = snapshot.tasks.iter().map(|t| task_body(t)).collect();
+            let tasks = snapshot.tasks.iter().map(|t| task_body(t, logs)).collect();
             Reply::json(StatusCode::OK, &TasksBody { tasks: Some(tasks) })
         }
     }
 }
 
-fn task_body(task: &TaskView) -> TaskBody {
+fn task_body(task: &TaskView, logs: Option<&dyn LogsLookup>) -> TaskBody {
     let (spec, progress) = (&task.spec, &task.progress);
     // A task that ended although it was wanted running says nothing of what is wanted.
     let moot = progress.known == TaskStatus::Stopped && progress.desired != DesiredStatus::Stopped;
@@ -241,13 +256,17 @@ fn task_body(task: &TaskView) -> TaskBody {
         family: spec.family.clone(),
         version: spec.version.clone(),
         containers: Some(
-            task.containers().filter(|c| c.stage() == Stage::Created).map(container_body).collect(),
+            task.containers()
+                .filter(|c| c.stage() == Stage::Created)
+                .map(|container| container_body(container, logs))
+                .collect(),
         ),
         waiting_for: task.waiting_for.clone(),
     }
 }
 
-fn container_body(view: ContainerView<'_>) -> ContainerBody {
+fn container_body(view: ContainerView<'_>, logs: Option<&dyn LogsLookup>) -> ContainerBody {
+    let dropped = logs.map(|logs| logs.dropped(&view.task.spec, &view.spec.name));
     let bound = shapes::bound_ports(view, false);
     ContainerBody {
         docker_id: view.id(),
@@ -260,6 +279,7 @@ fn container_body(view: ContainerView<'_>) -> ContainerBody {
         ports: if bound.is_empty() { shapes::asked_ports(view) } else { bound },
         volumes: shapes::volumes(view),
         restart_count: view.restart_count(),
+        log_messages_dropped: dropped.filter(|count| *count > 0),
     }
 }
 

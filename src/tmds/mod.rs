@@ -40,7 +40,7 @@ pub use audit::{Access, AccessLog};
 pub use credentials::{CredentialsAnswer, CredentialsLookup};
 pub use ecs::{AskEcs, Tags};
 pub use healthcheck::{HealthcheckError, healthcheck};
-pub use introspection::{ChecksLookup, IntrospectionHandler, PullsLookup};
+pub use introspection::{ChecksLookup, IntrospectionHandler, LogsLookup, PullsLookup};
 pub use limit::RateLimit;
 pub use metadata::MetadataHandler;
 pub use reply::{Answer, Handler, RequestHead};

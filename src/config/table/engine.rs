@@ -79,7 +79,7 @@ pub(super) const ROWS: &[Variable] = &[
             "JSON list",
             "`[\"json-file\",\"none\"]`",
             "no JSON: ignored with a warning; an unknown driver: exit 1",
-            "Log drivers that tasks may use. Only those that ecsd has (`json-file`, `none`) are advertised.",
+            "Log drivers that tasks may use. Of those that ecsd has, and this host: docs/logs.md.",
         ],
         logging_drivers,
         |c| c.logging_drivers.show(),

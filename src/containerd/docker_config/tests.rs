@@ -108,7 +108,7 @@ fn a_whole_host_config_is_understood() {
     assert_eq!(merged.ulimits, [Ulimit { name: "nofile".into(), soft: 10, hard: 20 }]);
     assert_eq!((merged.cap_add, merged.cap_drop), (vec!["NET_ADMIN"], vec!["ALL"]));
     assert_eq!(merged.extra_hosts, [("db".into(), "10.0.0.9".into())]);
-    let files = JsonFileOptions { max_size: Some(10_000_000), max_files: 3 };
+    let files = JsonFileOptions { max_size: Some(10_000_000), max_files: 3, compress: false };
     assert_eq!(merged.log.unwrap().driver, LogDriver::JsonFile(files));
     assert_eq!(merged.devices[0].permissions, "rwm");
     assert_eq!((merged.resources.memory_swappiness, merged.resources.memory_swap_bytes), (Some(0), Some(-1)));

@@ -10,14 +10,24 @@
 //! A driver is one module here (what it is asked) and one in `logs` (what it does). To add one: its
 //! options in a module, a variant of [`LogDriver`], a line in [`LogDriver::parse`] and in [`DRIVERS`].
 
+mod address;
 mod attributes;
+mod fluentd;
+mod gelf;
+mod journald;
 mod json_file;
 mod options;
+mod syslog;
 mod tag;
 
+pub use address::ServerAddress;
 pub use attributes::attributes;
+pub use fluentd::FluentdOptions;
+pub use gelf::{GelfCompression, GelfOptions, GelfTransport};
+pub use journald::JournaldOptions;
 pub use json_file::JsonFileOptions;
 pub use options::{LogOptions, OptionReader, parse_bytes, parse_duration};
+pub use syslog::{SyslogAddress, SyslogFormat, SyslogOptions};
 pub use tag::{TagSource, render_tag};
 
 /// A `LogConfig` that can't be used. The words are dockerd's, where it has some.
@@ -67,7 +77,7 @@ pub enum LogError {
 }
 
 /// The names of all drivers that there are, as `ECS_AVAILABLE_LOGGING_DRIVERS` has them.
-pub const DRIVERS: &[&str] = &["json-file", "none"];
+pub const DRIVERS: &[&str] = &["json-file", "syslog", "journald", "gelf", "fluentd", "none"];
 
 /// A driver with its own options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +86,14 @@ pub enum LogDriver {
     JsonFile(JsonFileOptions),
     /// Nowhere.
     None,
+    /// The forward protocol.
+    Fluentd(FluentdOptions),
+    /// syslog messages.
+    Syslog(SyslogOptions),
+    /// Graylog's format.
+    Gelf(GelfOptions),
+    /// The host's journal.
+    Journald(JournaldOptions),
 }
 
 impl LogDriver {
@@ -85,6 +103,10 @@ impl LogDriver {
         match name {
             "" | "json-file" => JsonFileOptions::parse(options).map(Self::JsonFile),
             "none" => Ok(Self::None),
+            "fluentd" => FluentdOptions::parse(options).map(Self::Fluentd),
+            "syslog" => SyslogOptions::parse(options).map(Self::Syslog),
+            "gelf" => GelfOptions::parse(options).map(Self::Gelf),
+            "journald" => JournaldOptions::parse(options).map(Self::Journald),
             _ => Err(LogError::UnknownDriver(name.to_owned())),
         }
     }
@@ -94,6 +116,10 @@ impl LogDriver {
         match self {
             Self::JsonFile(_) => "json-file",
             Self::None => "none",
+            Self::Fluentd(_) => "fluentd",
+            Self::Syslog(_) => "syslog",
+            Self::Gelf(_) => "gelf",
+            Self::Journald(_) => "journald",
         }
     }
 
@@ -101,14 +127,13 @@ impl LogDriver {
     pub fn default_tag(&self) -> &'static str {
         match self {
             Self::JsonFile(_) | Self::None => "",
+            _ => "{{.ID}}",
         }
     }
 
     /// The longest piece of a line in one message, in bytes.
     pub fn message_max(&self) -> usize {
-        match self {
-            Self::JsonFile(_) | Self::None => 16 * 1024,
-        }
+        16 * 1024
     }
 }
 
@@ -121,6 +146,8 @@ pub enum Delivery {
     NonBlocking {
         /// Bytes of lines.
         max_bytes: u64,
+        /// How many lines.
+        max_messages: u64,
     },
 }
 
@@ -157,8 +184,17 @@ impl LogSettings {
         if !known {
             return Err(LogError::UnknownDriver(name.to_owned()));
         }
-        let delivery = delivery(&options)?;
-        Ok(Self { driver: LogDriver::parse(name, &options)?, delivery, options })
+        let mut delivery = delivery(&options)?;
+        let driver = LogDriver::parse(name, &options)?;
+        // Its own buffer stands before it, whatever the mode: what finds that full is lost.
+        if let LogDriver::Fluentd(FluentdOptions { asynchronous: true, buffer_limit, .. }) = driver {
+            let max_bytes = match delivery {
+                Delivery::NonBlocking { max_bytes, .. } => max_bytes,
+                Delivery::Blocking => DEFAULT_BUFFER_BYTES,
+            };
+            delivery = Delivery::NonBlocking { max_bytes, max_messages: buffer_limit };
+        }
+        Ok(Self { driver, delivery, options })
     }
 
     /// The template of the tag; empty is no tag.
@@ -179,7 +215,7 @@ fn delivery(options: &LogOptions) -> Result<Delivery, LogError> {
                 option: "max-buffer-size",
                 expected: "a size such as 10m",
             })?;
-            Ok(Delivery::NonBlocking { max_bytes })
+            Ok(Delivery::NonBlocking { max_bytes, max_messages: u64::MAX })
         }
         other => Err(LogError::Mode(other.to_owned())),
     }
@@ -213,10 +249,13 @@ mod tests {
     #[test]
     fn non_blocking_without_a_size_has_the_originals() {
         let of = |options: &[(&str, &str)]| parse("json-file", options).unwrap().delivery;
+        let drops = |max_bytes, max_messages| Delivery::NonBlocking { max_bytes, max_messages };
         assert_eq!(of(&[]), Delivery::Blocking);
-        assert_eq!(of(&[("mode", "non-blocking")]), Delivery::NonBlocking { max_bytes: 10 << 20 });
+        assert_eq!(of(&[("mode", "non-blocking")]), drops(10 << 20, u64::MAX));
         let sized = [("mode", "non-blocking"), ("max-buffer-size", "4k")];
-        assert_eq!(of(&sized), Delivery::NonBlocking { max_bytes: 4096 });
+        assert_eq!(of(&sized), drops(4096, u64::MAX));
+        let own = parse("fluentd", &[("fluentd-async", "true"), ("fluentd-buffer-limit", "5")]);
+        assert_eq!(own.unwrap().delivery, drops(10 << 20, 5));
     }
 
     #[test]

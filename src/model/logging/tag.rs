@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// Templates nested deeper are refused.
 const DEEPEST: usize = 16;
 
-/// What a tag may tell of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What a tag may tell of a container. Has no Debug: a variable may be a secret.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct TagSource {
     /// The whole id.
     pub id: String,

@@ -17,7 +17,8 @@
 //! | [`core`] | the pure state machine | `model` |
 //! | [`ports`] | the traits by which the engine reaches the world | `model`, events of `core` |
 //! | [`engine`] | the shell around the core | `core`, `ports`, `model` |
-//! | [`containerd`], [`net`], [`cgroup`], [`resources`], [`control`], [`store`], [`tmds`], [`logs`], [`stats`] | adapters | `ports`, `model`; never one another |
+//! | [`containerd`], [`net`], [`cgroup`], [`resources`], [`control`], [`store`], [`tmds`], [`logs`], [`stats`] | adapters | `ports`, `model`, `reach`; never one another |
+//! | [`reach`] | which proxy leads to a host, whose certificates are believed | nothing |
 //! | [`config`], [`telemetry`] | variables; the agent's own log | `model` |
 //! | [`local`] | the embedded control plane | `model`, wire types of `control` |
 //! | [`app`] | puts one of each together | everything but `cli` |
@@ -46,6 +47,7 @@ pub mod logs;
 pub mod model;
 pub mod net;
 pub mod ports;
+pub mod reach;
 pub mod resources;
 pub mod stats;
 pub mod store;

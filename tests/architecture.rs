@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core", &["model"]),
     ("ports", &["core::event", "model"]),
     ("crashpoint", &[]),
+    ("reach", &[]),
     ("engine", &["core", "ports", "model", "crashpoint"]),
     ("containerd", ADAPTER),
     ("net", ADAPTER),
@@ -56,7 +57,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-const ADAPTER: &[&str] = &["ports", "model", "core::event"];
+const ADAPTER: &[&str] = &["ports", "model", "core::event", "reach"];
 const EVERYTHING_BUT_CLI: &[&str] = &[
     "engine",
     "core",

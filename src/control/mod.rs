@@ -25,7 +25,6 @@ pub mod http;
 pub mod identity;
 pub mod imds;
 pub mod payload;
-pub mod proxy;
 pub mod roles;
 pub mod routes;
 pub mod sigv4;
@@ -34,6 +33,7 @@ pub mod tls;
 pub mod update;
 pub mod ws;
 
+pub use crate::reach::proxy;
 pub use account::Account;
 pub use acs::{AcsContext, AcsEvent};
 

@@ -1,11 +1,10 @@
 //! TLS of log servers: the host's CA certificates, or those of a file; a client certificate; or no
 //! verification, where the task definition says so.
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use crate::reach::tls::{Trust, trusting};
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,15 +25,22 @@ impl TlsFiles {
     /// # Errors
     /// In words that name the file.
     pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let builder = if self.skip_verify {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        } else {
-            builder.with_root_certificates(self.roots()?)
+        let named = |error: String| match &self.ca {
+            Some(file) => format!("{}: {error}", file.display()),
+            None => format!("{error}: install ca-certificates, or name a CA file"),
         };
+        let pem = match &self.ca {
+            Some(file) if !self.skip_verify => {
+                Some(std::fs::read(file).map_err(|error| named(error.to_string()))?)
+            }
+            _ => None,
+        };
+        let trust = match &pem {
+            _ if self.skip_verify => Trust::Anyone,
+            Some(pem) => Trust::Pem(pem),
+            None => Trust::Machine,
+        };
+        let builder = trusting(trust).map_err(named)?;
         let config = match &self.client {
             None => builder.with_no_client_auth(),
             Some((certificate, key_file)) => {
@@ -47,28 +53,6 @@ impl TlsFiles {
         };
         Ok(Arc::new(config))
     }
-
-    fn roots(&self) -> Result<RootCertStore, String> {
-        let mut roots = RootCertStore::empty();
-        match &self.ca {
-            Some(file) => {
-                for certificate in certificates(file)? {
-                    roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
-                }
-            }
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                let (added, _) = roots.add_parsable_certificates(found.certs);
-                if added == 0 {
-                    return Err(
-                        "the host has no CA certificates: install ca-certificates, or name a CA file"
-                            .to_owned(),
-                    );
-                }
-            }
-        }
-        Ok(roots)
-    }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -79,43 +63,4 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err(failed(&"no certificate in it"));
     }
     Ok(found)
-}
-
-/// Verifies nothing but the handshake's own signatures.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

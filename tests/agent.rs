@@ -11,6 +11,8 @@ mod admission;
 mod bad_input;
 #[path = "agent/clean_up.rs"]
 mod clean_up;
+#[path = "agent/cloud_logs.rs"]
+mod cloud_logs;
 #[path = "agent/containerd_killed.rs"]
 mod containerd_killed;
 #[path = "agent/crash_matrix.rs"]

@@ -96,6 +96,7 @@ impl Abilities {
             health_checks: !config.health_checks_disabled,
             task_iam_role: config.task_iam_role,
             task_iam_role_network_host: config.task_iam_role_network_host,
+            awslogs_execution_role: config.awslogs_execution_role && self.logger,
             external: config.external,
             gpu_driver: Some(self.gpu_driver.clone()).filter(|version| !version.is_empty()),
             os_family: config.os_family.clone(),

@@ -70,7 +70,7 @@ impl Agent {
             config.reserved_ports_udp.clone(),
         )
         .map_err(|error| Failure::retry(chain(&error)))?;
-        let host = Host::open(&config).await?;
+        let host = Host::open(&config, &region).await?;
         let Host { connection, images, containers, networks, cgroups, volumes, doctor, abilities } = host;
         let recalled = registration::recall_instance(&config, &stored, &*containers).await;
         let account = account.with_dual_stack(abilities.ipv6_only);
@@ -146,7 +146,7 @@ struct Host {
 }
 
 impl Host {
-    async fn open(config: &Config) -> Result<Self, Failure> {
+    async fn open(config: &Config, region: &str) -> Result<Self, Failure> {
         let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
             .map_err(Failure::terminal)?;
         let images = ImageService::new(connection.clone(), options::images(config)?);
@@ -155,10 +155,11 @@ impl Host {
         let cgroups = cgroups.map_err(|error| Failure::terminal(chain(&error)))?;
         let cgroups = Arc::new(cgroups);
         let (abilities, of_containers) = {
-            let (config, cgroups) = (config.clone(), cgroups.clone());
+            let (config, cgroups, region) = (config.clone(), cgroups.clone(), region.to_owned());
             let probed = tokio::task::spawn_blocking(move || {
                 let abilities = Abilities::probe(&config, &cgroups)?;
-                Ok((abilities, options::containers(&config, cgroups.systemd_cgroup())?))
+                let log_host = options::log_host(&config, &region, abilities.ipv6_only);
+                Ok((abilities, options::containers(&config, cgroups.systemd_cgroup(), log_host)?))
             });
             probed.await.map_err(Failure::retry)??
         };

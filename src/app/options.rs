@@ -11,9 +11,11 @@ use crate::containerd::cleanup::{CleanupOptions, StrangerRules, record_name};
 use crate::containerd::images::ImageOptions;
 use crate::core::{self, Timeouts};
 use crate::engine::{Limits, Options};
+use crate::model::logging::{Environment, LogHost};
 use crate::model::{HostResources, PullBehavior};
 use crate::net::NetworkOptions;
 use crate::resources::volumes::VolumeOptions;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Different after every boot.
@@ -95,7 +97,11 @@ pub(super) fn cleanup(config: &Config) -> CleanupOptions {
 }
 
 /// Of containers; `systemd_cgroup` where systemd owns the cgroup tree. Blocks.
-pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<ContainerOptions, Failure> {
+pub(super) fn containers(
+    config: &Config,
+    systemd_cgroup: bool,
+    log_host: LogHost,
+) -> Result<ContainerOptions, Failure> {
     Ok(ContainerOptions {
         snapshotter: config.containerd_snapshotter.clone(),
         runtime: config.containerd_runtime.clone(),
@@ -104,6 +110,7 @@ pub(super) fn containers(config: &Config, systemd_cgroup: bool) -> Result<Contai
         propagate_task_memory: config.propagate_task_memory_limit,
         selinux: config.selinux_capable,
         logger_program: logger_program(config)?,
+        log_host,
         init_program: init_program(config),
         nvidia_runtime: config.nvidia_runtime.clone(),
         inferentia: config.inferentia,
@@ -119,6 +126,20 @@ fn init_program(config: &Config) -> Option<PathBuf> {
         tracing::error!(%error, "the init program can't be run from ECS_DATADIR ({directory})");
     }
     written.ok()
+}
+
+/// Of loggers that speak HTTP, on an instance of this region.
+pub(super) fn log_host(config: &Config, region: &str, ipv6_only: bool) -> LogHost {
+    let mut endpoint = config.task_metadata_address;
+    if endpoint.ip().is_unspecified() {
+        endpoint.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    LogHost {
+        environment: Environment::choose(|name| std::env::var(name).ok()),
+        credentials_endpoint: format!("http://{endpoint}"),
+        region: region.to_owned(),
+        dual_stack: ipv6_only,
+    }
 }
 
 /// `ecsd-logger`: where ECSD_LOGGER says, or beside the agent.

@@ -24,6 +24,7 @@ use crate::containerd::oom::OomCounters;
 use crate::containerd::selinux;
 use crate::containerd::spec::facts::HostFacts;
 use crate::core::Observed;
+use crate::model::logging::LogHost;
 use crate::model::{ContainerId, ContainerKey, ExitRecord, HeldContainer, StopReason, TaskArn, Wall};
 use crate::ports::{ContainerExit, Containers, CreatePlan, Volumes};
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -83,6 +84,8 @@ pub struct ContainerOptions {
     pub selinux: bool,
     /// The program that writes a container's log; absolute.
     pub logger_program: PathBuf,
+    /// What loggers that speak HTTP need to know.
+    pub log_host: LogHost,
     /// Where [`super::init::install`] wrote the program that is PID 1; `None` where it could not.
     pub init_program: Option<PathBuf>,
     /// What gives containers GPUs: `nvidia`, a path, or the name of a program (`ECS_NVIDIA_RUNTIME`).

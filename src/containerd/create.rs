@@ -272,7 +272,7 @@ impl ContainerService {
             runtime: (!program.is_empty()).then_some(program),
         };
         let own = confinement::labels(&self.host, &creation.settings, &creation.plan.id);
-        let logged = LoggedContainer::of(creation);
+        let logged = LoggedContainer::of(creation, &self.options.log_host);
         let of_files = relabel::label(&self.host, &creation.settings, &creation.plan.id);
         let work = tokio::task::spawn_blocking(move || {
             let label = own.as_ref().map(|own| own.mount.as_str());

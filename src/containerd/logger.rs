@@ -7,9 +7,10 @@
 //! ```
 
 use crate::containerd::create::Creation;
-use crate::model::logging::{LogError, LogSettings, TagSource, attributes, render_tag};
+use crate::model::logging::host::{HostNeeds, is_of_credentials};
+use crate::model::logging::{LogError, LogHost, LogSettings, TagSource, attributes, render_tag};
 use crate::model::{LogDriver, StopReason};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,10 +26,11 @@ const FAILURE_MAX: u64 = 4096;
 pub(super) struct LoggedContainer {
     source: TagSource,
     environment: BTreeMap<String, String>,
+    host: LogHost,
 }
 
 impl LoggedContainer {
-    pub(super) fn of(creation: &Creation<'_>) -> Self {
+    pub(super) fn of(creation: &Creation<'_>, host: &LogHost) -> Self {
         let (plan, settings) = (creation.plan, &creation.settings);
         let image = creation.image.config().as_ref();
         let mut labels: BTreeMap<String, String> =
@@ -49,7 +51,7 @@ impl LoggedContainer {
             labels,
             attributes: BTreeMap::new(),
         };
-        Self { source, environment }
+        Self { source, environment, host: host.clone() }
     }
 }
 
@@ -77,7 +79,7 @@ pub(super) fn content(
     let tag = render_tag(settings.tag(), &source)?;
     let options: BTreeMap<&str, &str> = settings.options.iter().collect();
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(json!({
+    let mut file = json!({
         "driver": driver,
         "options": options,
         "path": log,
@@ -91,8 +93,23 @@ pub(super) fn content(
             "command": source.command.join(" "),
             "created_ms": u64::try_from(created.as_millis()).unwrap_or(u64::MAX),
         },
+    });
+    if let (Some(needs), Some(file)) = (settings.driver.needs_of_host(), file.as_object_mut()) {
+        file.insert("host".to_owned(), host(&container.host, needs));
+    }
+    Ok(file.to_string())
+}
+
+fn host(host: &LogHost, needs: HostNeeds) -> Value {
+    let variables = host.environment.iter();
+    let variables: BTreeMap<&str, &str> =
+        variables.filter(|(name, _)| needs == HostNeeds::Credentials || !is_of_credentials(name)).collect();
+    json!({
+        "environment": variables,
+        "credentials_endpoint": host.credentials_endpoint,
+        "region": host.region,
+        "dual_stack": host.dual_stack,
     })
-    .to_string())
 }
 
 /// Whether there is a logger at all: without one the shim gives the container /dev/null. A terminal is
@@ -124,7 +141,9 @@ mod tests {
     fn container() -> LoggedContainer {
         let labels = BTreeMap::from([("team".to_owned(), "core".to_owned())]);
         let source = TagSource { id: "0123456789abcdef".to_owned(), labels, ..TagSource::default() };
-        LoggedContainer { source, environment: BTreeMap::new() }
+        let variables = [("HTTPS_PROXY", "http://p"), ("AWS_SECRET_ACCESS_KEY", "CANARY")];
+        let host = LogHost { environment: variables.into_iter().collect(), ..LogHost::default() };
+        LoggedContainer { source, environment: BTreeMap::new(), host }
     }
 
     #[test]
@@ -139,6 +158,23 @@ mod tests {
         let wrong: LogOptions = [("tag", "{{.Nope}}")].into_iter().collect();
         let settings = LogSettings::parse("json-file", wrong).unwrap();
         assert!(content(&settings, &container(), "/log").unwrap_err().to_string().contains("Nope"));
+    }
+
+    #[test]
+    fn the_hosts_own_credentials_are_handed_on_only_where_they_are_used() {
+        let file = |driver, options: &[(&str, &str)]| -> serde_json::Value {
+            let settings = LogSettings::parse(driver, options.iter().copied().collect()).unwrap();
+            serde_json::from_str(&content(&settings, &container(), "/log").unwrap()).unwrap()
+        };
+        assert_eq!(file("json-file", &[]).get("host"), None);
+        let own = file("awslogs", &[("awslogs-group", "g")]);
+        assert_eq!(own["host"]["environment"]["AWS_SECRET_ACCESS_KEY"], "CANARY");
+        assert_eq!(own["tag"], "0123456789abcdef");
+        let role = [("awslogs-group", "g"), ("awslogs-credentials-endpoint", "/v2/credentials/x")];
+        let splunk = [("splunk-url", "https://x:1"), ("splunk-token", "t")];
+        for (driver, options) in [("awslogs", &role), ("splunk", &splunk)] {
+            assert_eq!(file(driver, options)["host"]["environment"], json!({"HTTPS_PROXY": "http://p"}));
+        }
     }
 
     #[test]

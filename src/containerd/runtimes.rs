@@ -98,6 +98,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::logging::LogHost;
     use crate::model::{Association, AssociationContent, TaskArn};
 
     fn options() -> ContainerOptions {
@@ -109,6 +110,7 @@ mod tests {
             propagate_task_memory: false,
             selinux: false,
             logger_program: PathBuf::new(),
+            log_host: LogHost::default(),
             init_program: None,
             shm_dir: PathBuf::new(),
             nvidia_runtime: "nvidia".into(),

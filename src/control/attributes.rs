@@ -36,6 +36,8 @@ pub struct Capabilities {
     pub task_iam_role: bool,
     /// `ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST`
     pub task_iam_role_network_host: bool,
+    /// The driver `awslogs` may use execution roles: `ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE`.
+    pub awslogs_execution_role: bool,
     /// `ECS_EXTERNAL`
     pub external: bool,
     /// Version of the driver of the GPUs that are offered.
@@ -60,6 +62,7 @@ impl Default for Capabilities {
             health_checks: true,
             task_iam_role: false,
             task_iam_role_network_host: false,
+            awslogs_execution_role: false,
             external: false,
             gpu_driver: None,
             os_family: "LINUX".into(),
@@ -123,7 +126,7 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P1, "ecr-auth", NotBuilt),
     (P2, "execution-role-ecr-pull", NotBuilt),
     (P2, "container-health-check", If(|has| has.health_checks)),
-    (P2, "execution-role-awslogs", NotBuilt),
+    (P2, "execution-role-awslogs", If(|has| has.awslogs_execution_role)),
     (P2, "docker-plugin.local", Always),
     (P2, "nvidia-driver-version.", Each(|has| has.gpu_driver.iter().cloned().collect())),
     (P2, "gpu-driver-version", Valued(|has| has.gpu_driver.clone())),
@@ -224,19 +227,20 @@ mod tests {
     #[test]
     fn conditions_take_their_rows_away() {
         let without = Capabilities {
-            logging_drivers: vec!["awslogs".into(), "none".into()],
+            logging_drivers: vec!["sumologic".into(), "none".into()],
             privileged: false,
             task_limits: false,
             ..Capabilities::default()
         };
         let names = names(&without);
         for gone in
-            ["privileged-container", "task-iam-role", "logging-driver.json-file", "logging-driver.awslogs"]
+            ["privileged-container", "task-iam-role", "logging-driver.json-file", "logging-driver.sumologic"]
         {
             assert!(!names.contains(&format!("{P1}{gone}")), "{gone}");
         }
         assert!(!names.iter().any(|name| name.contains("cpu")), "{names:?}");
         assert!(names.contains(&format!("{P1}logging-driver.none")));
+        assert!(!names.contains(&format!("{P2}execution-role-awslogs")));
     }
 
     #[test]

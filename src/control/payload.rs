@@ -8,6 +8,7 @@ mod container;
 mod depends;
 mod extras;
 pub mod interface;
+mod log;
 mod stored;
 mod volume;
 
@@ -162,9 +163,12 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
     extras::check(task)?;
     refuse_unsupported(task)?;
     let volumes = volume::convert(&task.volumes)?;
+    let role = credentials("roleCredentials", task.role_credentials.as_ref())?;
+    let execution_role = credentials("executionRoleCredentials", task.execution_role_credentials.as_ref())?;
     let mut containers = Vec::with_capacity(task.containers.len());
     for source in &task.containers {
-        let spec = container::convert(source, endpoint)?;
+        let mut spec = container::convert(source, endpoint)?;
+        log::complete(&mut spec.docker.host_config, source, &arn.id(), execution_role.as_ref())?;
         if containers.iter().any(|c: &crate::model::ContainerSpec| c.name == spec.name) {
             return Err(PayloadError::Duplicate { what: "containers", name: spec.name });
         }
@@ -172,8 +176,6 @@ fn convert_with(task: &wire::Task, endpoint: &dyn Fn(&str) -> EndpointId) -> Res
     }
     extras::give_gpus(task, &mut containers)?;
     depends::check(&containers)?;
-    let role = credentials("roleCredentials", task.role_credentials.as_ref())?;
-    let execution_role = credentials("executionRoleCredentials", task.execution_role_credentials.as_ref())?;
     let id = |c: &Option<RoleCredentials>| -> Option<CredentialsId> { c.as_ref().map(|c| c.id.clone()) };
     let spec = TaskSpec {
         arn,

@@ -1,6 +1,7 @@
 //! The configuration file of one logger process: JSON, written by the agent (`containerd::logger`),
 //! read once. Mode 0600: the options may hold secrets.
 
+use crate::model::logging::LogHost;
 use crate::model::{LogDriver, LogOptions, LogSettings};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub struct LoggerConfig {
     pub container: LoggedContainer,
     /// Socket of the journal, in place of systemd's.
     pub journal: Option<PathBuf>,
+    /// Where it runs; only for drivers that need it.
+    pub host: LogHost,
 }
 
 /// Attributes may be secrets, as options may.
@@ -54,6 +57,23 @@ pub struct LoggedContainer {
     pub created_ms: u64,
 }
 
+/// [`LogHost`] in the file.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenHost {
+    environment: BTreeMap<String, String>,
+    credentials_endpoint: String,
+    region: String,
+    dual_stack: bool,
+}
+
+impl From<WrittenHost> for LogHost {
+    fn from(written: WrittenHost) -> Self {
+        let WrittenHost { environment, credentials_endpoint, region, dual_stack } = written;
+        Self { environment: environment.into(), credentials_endpoint, region, dual_stack }
+    }
+}
+
 /// The file. Members may be added: an older logger does without.
 #[derive(Deserialize)]
 struct Written {
@@ -69,6 +89,8 @@ struct Written {
     #[serde(default)]
     container: LoggedContainer,
     journal: Option<PathBuf>,
+    #[serde(default)]
+    host: WrittenHost,
     /// What the options of `json-file` were in the first version's files.
     max_size: Option<u64>,
     max_files: Option<u32>,
@@ -84,6 +106,7 @@ impl LoggerConfig {
             attributes: BTreeMap::new(),
             container: LoggedContainer::default(),
             journal: None,
+            host: LogHost::default(),
         }
     }
 
@@ -104,13 +127,13 @@ impl LoggerConfig {
     }
 
     fn new(written: Written) -> Result<Self, crate::model::LogError> {
-        let Written { driver, mut options, path, tag, attributes, container, journal, max_size, max_files } =
-            written;
+        let Written { driver, mut options, path, tag, attributes, container, journal, host, .. } = written;
+        let (max_size, max_files) = (written.max_size, written.max_files);
         let old =
             [("max-size", max_size.map(|n| n.to_string())), ("max-file", max_files.map(|n| n.to_string()))];
         options.extend(old.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         let settings = LogSettings::parse(&driver, LogOptions::from(options))?;
-        Ok(Self { settings, path, tag, attributes, container, journal })
+        Ok(Self { settings, path, tag, attributes, container, journal, host: host.into() })
     }
 }
 

@@ -16,6 +16,7 @@
 //!
 //! A driver never ends the logger, keeps its memory bounded, and gives every wait of its own a limit.
 
+use super::awslogs::AwsLogs;
 use super::config::LoggerConfig;
 use super::fluentd::Fluentd;
 use super::gelf::Gelf;
@@ -23,6 +24,7 @@ use super::journald::Journald;
 use super::none::Nothing;
 use super::record::LogStream;
 use super::sink::FileSink;
+use super::splunk::Splunk;
 use super::syslog::Syslog;
 use crate::model::LogDriver;
 use std::time::{Duration, Instant, SystemTime};
@@ -159,6 +161,8 @@ pub fn open(config: &LoggerConfig) -> Result<Box<dyn Driver>, String> {
         LogDriver::Syslog(options) => Box::new(Syslog::open(config, options)?),
         LogDriver::Gelf(options) => Box::new(Gelf::open(config, options)?),
         LogDriver::Journald(_) => Box::new(Journald::open(config)?),
+        LogDriver::AwsLogs(options) => Box::new(AwsLogs::open(options, config)?),
+        LogDriver::Splunk(options) => Box::new(Splunk::open(options, config)?),
     })
 }
 

@@ -11,6 +11,7 @@
 //! here knows tokio, so that the program stays small. By another name the same program gives a
 //! container an open input. [`driver`] says how a driver is written, `model::logging` what it is asked.
 
+mod awslogs;
 pub mod config;
 mod conn;
 pub mod counters;
@@ -19,6 +20,7 @@ pub mod driver;
 mod fluentd;
 mod gelf;
 mod gzip;
+mod http;
 pub mod input;
 mod journald;
 pub mod logger;
@@ -30,6 +32,7 @@ pub mod reader;
 pub mod record;
 mod sink;
 mod splitter;
+mod splunk;
 mod syslog;
 mod times;
 mod tls;

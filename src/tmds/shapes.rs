@@ -370,5 +370,7 @@ fn log_config(view: ContainerView<'_>) -> (Option<String>, BTreeMap<String, Stri
     let member = |key: &str| config?.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v);
     let driver = member("type").and_then(|t| t.as_str()).filter(|t| !t.is_empty()).map(str::to_owned);
     let options = member("config").and_then(|c| c.as_object()).into_iter().flatten();
+    // Whoever knows that path has the execution role, which is not the container's.
+    let options = options.filter(|(k, _)| *k != "awslogs-credentials-endpoint");
     (driver, options.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect())
 }

@@ -190,6 +190,7 @@ fn service(daemon: &PrivateContainerd, namespace: &str, image: UnpackedImageInfo
         propagate_task_memory: false,
         selinux: false,
         logger_program: daemon.directory().join("logger.sh"),
+        log_host: ecsd::model::logging::LogHost::default(),
         init_program: Some(ecsd::containerd::init::install(daemon.directory()).unwrap()),
         nvidia_runtime: "nvidia".into(),
         inferentia: false,

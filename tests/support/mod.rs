@@ -4,9 +4,11 @@
 
 pub mod backend;
 pub mod bench;
+pub mod cloudlogs;
 pub mod containerd;
 pub mod faulty;
 pub mod host;
+pub mod http;
 pub mod inspect;
 pub mod load;
 pub mod proxy;

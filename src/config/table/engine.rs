@@ -171,12 +171,11 @@ pub(super) const ROWS: &[Variable] = &[
     flag(
         "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE",
         "false",
-        "The awslogs driver uses the task's execution role.",
+        "Tasks may have the driver `awslogs` use their execution role; told as a capability.",
         |c, v| parse::boolean(v, |b| c.awslogs_execution_role = b),
         |c| c.awslogs_execution_role.show(),
     )
-    .tri("OverrideAWSLogsExecutionRole")
-    .later(),
+    .tri("OverrideAWSLogsExecutionRole"),
     flag(
         "ECS_ENABLE_FIRELENS_ASYNC",
         "true",

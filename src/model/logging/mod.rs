@@ -12,21 +12,29 @@
 
 mod address;
 mod attributes;
+mod awslogs;
 mod fluentd;
 mod gelf;
+mod hidden;
+pub mod host;
 mod journald;
 mod json_file;
 mod options;
+mod splunk;
 mod syslog;
 mod tag;
 
 pub use address::ServerAddress;
 pub use attributes::attributes;
+pub use awslogs::AwsLogsOptions;
 pub use fluentd::FluentdOptions;
 pub use gelf::{GelfCompression, GelfOptions, GelfTransport};
+pub use hidden::Hidden;
+pub use host::{Environment, LogHost};
 pub use journald::JournaldOptions;
 pub use json_file::JsonFileOptions;
 pub use options::{LogOptions, OptionReader, parse_bytes, parse_duration};
+pub use splunk::{SplunkFormat, SplunkOptions};
 pub use syslog::{SyslogAddress, SyslogFormat, SyslogOptions};
 pub use tag::{TagSource, render_tag};
 
@@ -77,11 +85,14 @@ pub enum LogError {
 }
 
 /// The names of all drivers that there are, as `ECS_AVAILABLE_LOGGING_DRIVERS` has them.
-pub const DRIVERS: &[&str] = &["json-file", "syslog", "journald", "gelf", "fluentd", "none"];
+pub const DRIVERS: &[&str] =
+    &["json-file", "syslog", "awslogs", "journald", "gelf", "fluentd", "splunk", "none"];
 
 /// A driver with its own options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogDriver {
+    /// CloudWatch Logs.
+    AwsLogs(Box<AwsLogsOptions>),
     /// Rotated files of JSON lines.
     JsonFile(JsonFileOptions),
     /// Nowhere.
@@ -94,6 +105,8 @@ pub enum LogDriver {
     Gelf(GelfOptions),
     /// The host's journal.
     Journald(JournaldOptions),
+    /// An HTTP event collector of Splunk.
+    Splunk(Box<SplunkOptions>),
 }
 
 impl LogDriver {
@@ -107,6 +120,8 @@ impl LogDriver {
             "syslog" => SyslogOptions::parse(options).map(Self::Syslog),
             "gelf" => GelfOptions::parse(options).map(Self::Gelf),
             "journald" => JournaldOptions::parse(options).map(Self::Journald),
+            "awslogs" => AwsLogsOptions::parse(options).map(|options| Self::AwsLogs(Box::new(options))),
+            "splunk" => SplunkOptions::parse(options).map(|options| Self::Splunk(Box::new(options))),
             _ => Err(LogError::UnknownDriver(name.to_owned())),
         }
     }
@@ -120,6 +135,8 @@ impl LogDriver {
             Self::Syslog(_) => "syslog",
             Self::Gelf(_) => "gelf",
             Self::Journald(_) => "journald",
+            Self::AwsLogs(_) => "awslogs",
+            Self::Splunk(_) => "splunk",
         }
     }
 
@@ -127,13 +144,29 @@ impl LogDriver {
     pub fn default_tag(&self) -> &'static str {
         match self {
             Self::JsonFile(_) | Self::None => "",
+            Self::AwsLogs(_) => "{{.FullID}}",
             _ => "{{.ID}}",
         }
     }
 
     /// The longest piece of a line in one message, in bytes.
     pub fn message_max(&self) -> usize {
-        16 * 1024
+        match self {
+            Self::AwsLogs(_) => 262_144 - 26,
+            Self::Splunk(_) => 80 * 1024,
+            _ => 16 * 1024,
+        }
+    }
+
+    /// What it needs of the host; `None` is nothing.
+    pub fn needs_of_host(&self) -> Option<host::HostNeeds> {
+        match self {
+            Self::AwsLogs(options) if options.credentials_path.is_none() => {
+                Some(host::HostNeeds::Credentials)
+            }
+            Self::AwsLogs(_) | Self::Splunk(_) => Some(host::HostNeeds::Reach),
+            _ => None,
+        }
     }
 }
 

@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
             Warned("json-file"),
             Warned("[1]"),
             Fatal(r#"["papyrus"]"#),
-            Becomes(r#"["syslog"]"#, r#"["syslog"]"#),
+            Becomes(r#"["sumologic"]"#, r#"["sumologic"]"#),
         ],
     ),
     ("ECS_DISABLE_PRIVILEGED", "false", "T", "true", NOT_BOOLEAN),

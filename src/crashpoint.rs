@@ -3,7 +3,8 @@
 //! `ECSD_CRASH_FILE` names a file, read once from the environment. Each visit of a place is appended to
 //! `<file>.visits`; at the visit that the file itself names (`after-create:2`, counted since it was
 //! written) the process sends itself SIGKILL, so that nothing more of it is done. The tests are in
-//! `tests/agent/crash_matrix.rs`.
+//! `tests/agent/crash_matrix.rs`. While there is a file `<file>.full`, no commit finds room: a store that
+//! reuses its own free pages goes on for a while on a disk that is full, and a test can't wait for that.
 //!
 //! It is there in builds with debug assertions alone, which are those that the tests are built with
 //! anyway: a cargo feature would have every test build the crate once more. Of the released programs
@@ -23,8 +24,15 @@ pub(crate) enum Moment {
 #[inline(always)]
 pub(crate) fn pass(_moment: Moment, _what: &str) {}
 
+/// A test wants the state's disk to be full.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn disk_is_full() -> bool {
+    false
+}
+
 #[cfg(debug_assertions)]
-pub(crate) use armed::pass;
+pub(crate) use armed::{disk_is_full, pass};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -46,8 +54,7 @@ mod armed {
 
     /// The agent comes by a place, and may end there.
     pub(crate) fn pass(moment: Moment, what: &str) {
-        let file = FILE.get_or_init(|| std::env::var_os("ECSD_CRASH_FILE").map(PathBuf::from));
-        let Some(file) = file else { return };
+        let Some(file) = file() else { return };
         let place = match moment {
             Moment::Before => format!("before-{what}"),
             Moment::After => format!("after-{what}"),
@@ -66,10 +73,25 @@ mod armed {
         }
     }
 
-    fn note(file: &Path, place: &str) {
+    /// A test wants the state's disk to be full.
+    pub(crate) fn disk_is_full() -> bool {
+        file().is_some_and(|file| beside(file, ".full").exists())
+    }
+
+    fn file() -> Option<&'static Path> {
+        FILE.get_or_init(|| std::env::var_os("ECSD_CRASH_FILE").map(PathBuf::from)).as_deref()
+    }
+
+    fn beside(file: &Path, suffix: &str) -> PathBuf {
         let mut name = file.as_os_str().to_owned();
-        name.push(".visits");
-        if let Ok(mut visits) = std::fs::File::options().create(true).append(true).open(name) {
+        name.push(suffix);
+        name.into()
+    }
+
+    fn note(file: &Path, place: &str) {
+        if let Ok(mut visits) =
+            std::fs::File::options().create(true).append(true).open(beside(file, ".visits"))
+        {
             let _ = writeln!(visits, "{place}");
         }
     }

@@ -149,7 +149,7 @@ impl State {
 }
 
 impl Rules {
-    /// A GPU that this host has never had: waiting for it would be in vain.
+    /// A GPU of the claim that this host does not have.
     pub(super) fn unknown_gpu<'a>(&self, claim: &'a ResourceClaim) -> Option<&'a String> {
         claim.gpus.iter().find(|gpu| !self.host.gpus.contains(*gpu))
     }

@@ -120,6 +120,8 @@ pub enum Outcome {
     Signalled(Result<(), StopReason>),
     /// [`crate::core::Action::Release`]
     Released(Result<(), StopReason>),
+    /// It was not begun: nothing of it has happened.
+    NotBegun,
     /// [`crate::core::Action::RemoveTask`]
     TaskRemoved(Result<(), StopReason>),
     /// [`crate::core::Action::Report`]

@@ -2,7 +2,10 @@
 
 use super::testing::{Driver, digest};
 use super::*;
-use crate::model::{ContainerSpec, ContainerStatus, Dependency, DependencyCondition, ExitRecord, TaskStatus};
+use crate::model::{
+    Association, AssociationContent, ContainerSpec, ContainerStatus, Dependency, DependencyCondition,
+    ExitRecord, GPU_ASSOCIATION, TaskStatus,
+};
 use DependencyCondition::{Complete, Create, Start, Success};
 
 fn container(name: &str, depends: &[(&str, DependencyCondition)]) -> ContainerSpec {
@@ -187,6 +190,38 @@ fn what_is_never_answered_has_failed_in_the_originals_words() {
         assert_eq!(driver.end("app"), (None, format!("DockerTimeoutError: {why}")));
         assert_eq!(driver.task().progress.sent, TaskStatus::Stopped);
     }
+}
+
+#[test]
+fn a_task_that_waits_for_a_gpu_ends_where_the_host_comes_back_without() {
+    let mut driver = Driver::new(|rules| rules.host.gpus = ["g0".to_owned()].into());
+    let content = AssociationContent { encoding: String::new(), value: String::new() };
+    let containers = vec!["app".to_owned()];
+    let gpu = Association { containers, name: "g0".into(), kind: GPU_ASSOCIATION.into(), content };
+    for id in ["first", "second"] {
+        let arn = TaskArn::parse(&format!("arn:aws:ecs:r:1:task/c/{id}")).unwrap();
+        let (containers, associations) = (vec![container("app", &[])], vec![gpu.clone()]);
+        driver.run(&Arc::new(TaskSpec { containers, associations, ..TaskSpec::empty(arn) }));
+    }
+    assert_eq!(driver.task().progress.known, TaskStatus::None, "it waits");
+    driver.rules.host.gpus.clear();
+    assert!(driver.die(&[]).contains(&"STOPPED".to_owned()));
+    assert_eq!(driver.task().progress.reason, "task gpu g0 not found in host gpus");
+}
+
+#[test]
+fn a_start_that_waits_for_the_disk_is_begun_while_it_is_wanted() {
+    let mut driver = driver();
+    driver.silent.insert("start app");
+    let spec = task(vec![container("app", &[])]);
+    driver.run(&spec);
+    let mut pending = driver.state.pending.iter();
+    let start = *pending.find(|(_, pending)| pending.container.is_some()).unwrap().0;
+    assert_eq!(driver.state.late(start), Late::Begin);
+    driver.stop(&spec);
+    assert_eq!(driver.state.late(start), Late::Refuse);
+    driver.pass(190);
+    assert_eq!(driver.state.late(start), Late::Forget);
 }
 
 #[test]

@@ -132,6 +132,17 @@ struct Pending {
     container: Option<String>,
 }
 
+/// What becomes of a start that could not be begun when it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It is still wanted.
+    Begin,
+    /// Its task is to stop, and waits for the answer.
+    Refuse,
+    /// It was given up: nobody waits for the answer.
+    Forget,
+}
+
 /// One step under construction: what it wants done.
 #[derive(Debug, Default)]
 struct Step {
@@ -162,7 +173,7 @@ impl State {
         match event {
             Event::TaskWanted { spec, desired } => self.wanted(spec, desired, now, &mut step),
             Event::TaskRejected { arn, reason } => self.rejected(arn, reason, now, &mut step),
-            Event::TaskRestored { spec, progress } => self.restored(spec, progress),
+            Event::TaskRestored { spec, progress } => self.restored(spec, progress, now),
             Event::Reconciled { containers, as_of } => self.reconcile(&containers, as_of, now, &mut step),
             Event::Exited { container, exit, oom_killed } => {
                 if let Some(task) = self.tasks.get_mut(&container.task)
@@ -212,6 +223,16 @@ impl State {
         self.queue.iter()
     }
 
+    /// What is to become of an effect that was asked for a while ago and was not begun.
+    pub fn late(&self, effect: EffectId) -> Late {
+        let pending = self.pending.get(&effect);
+        match pending.and_then(|pending| self.tasks.get(&pending.task)) {
+            None => Late::Forget,
+            Some(task) if task.wants_stop() => Late::Refuse,
+            Some(_) => Late::Begin,
+        }
+    }
+
     /// Changes whenever [`State::waiting_for`] may have.
     pub fn queue_rounds(&self) -> u64 {
         self.queue_rounds
@@ -232,9 +253,7 @@ impl State {
                 // Whatever can't be run at all is known before anything is begun.
                 if let Err(error) = check_graph(&task.spec) {
                     task.give_up(&error.to_string(), now);
-                } else if let Some(gpu) = self.rules.unknown_gpu(&task.spec.claim()) {
-                    task.give_up(&format!("task gpu {gpu} not found in host gpus"), now);
-                } else {
+                } else if !self.lacks_gpu(&mut task, now) {
                     self.queue.push_back(id.clone());
                     self.queue_due = true;
                 }
@@ -256,7 +275,7 @@ impl State {
         self.advance(&id, now, step);
     }
 
-    fn restored(&mut self, spec: Arc<TaskSpec>, progress: TaskProgress) {
+    fn restored(&mut self, spec: Arc<TaskSpec>, progress: TaskProgress, now: Now) {
         let id = spec.id();
         let mut task = Task::restored(spec, progress);
         // Of a task whose record was lost the control plane may have spoken first.
@@ -266,10 +285,23 @@ impl State {
             self.deadlines.retain(|(_, due)| *due != id);
         }
         if !task.progress.admitted && task.progress.desired == DesiredStatus::Running {
-            self.queue.push_back(id.clone());
+            // A host may come back with less than it had.
+            if !self.lacks_gpu(&mut task, now) {
+                self.queue.push_back(id.clone());
+            }
         }
         self.queue_due = true;
         self.tasks.insert(id, task);
+    }
+
+    /// Gives a task up that wants a GPU which this host does not have: waiting for it would be in vain.
+    fn lacks_gpu(&self, task: &mut Task, now: Now) -> bool {
+        let claim = task.spec.claim();
+        let unknown = self.rules.unknown_gpu(&claim);
+        if let Some(gpu) = unknown {
+            task.give_up(&format!("task gpu {gpu} not found in host gpus"), now);
+        }
+        unknown.is_some()
     }
 
     fn tick(&mut self, now: Now, step: &mut Step) {

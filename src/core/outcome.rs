@@ -92,6 +92,7 @@ impl Task {
                 run.stopping = Stopping::Asked { kill_at: now.mono };
             }
             Outcome::Signalled(_)
+            | Outcome::NotBegun
             | Outcome::TaskPrepared(_)
             | Outcome::TaskRemoved(_)
             | Outcome::Reported(_) => {}

@@ -17,7 +17,8 @@ pub(super) struct Driver {
     pub(super) silent: BTreeSet<&'static str>,
     /// What a failing look-up or pull says of a local image.
     pub(super) local: Option<ImageDigest>,
-    rules: Rules,
+    /// Those of the next life.
+    pub(super) rules: Rules,
     id: TaskId,
 }
 

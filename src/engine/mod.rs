@@ -15,6 +15,7 @@
 
 mod execute;
 mod health;
+mod kept_back;
 mod launch_times;
 mod lost;
 mod persist;
@@ -26,8 +27,7 @@ pub use slots::Limits;
 
 use crate::core::{Action, Effect, EffectId, Event, Outcome, Rules, State};
 use crate::model::{
-    ContainerKey, ContainerStatus, DesiredStatus, Health, Mono, Now, StopReason, TaskArn, TaskId, TaskSpec,
-    Wall,
+    ContainerKey, ContainerStatus, DesiredStatus, Health, Mono, Now, TaskArn, TaskId, TaskSpec, Wall,
 };
 use crate::ports::{
     AgentFacts, Cgroups, Containers, HealthChecks, Images, Networks, Reporter, Store, TaskDecoder, TaskView,
@@ -164,7 +164,7 @@ pub struct Engine {
     watched: BTreeSet<ContainerKey>,
     health: HealthRuns,
     /// Starts that wait until the state can be stored.
-    kept_back: Vec<(EffectId, Duration, Action)>,
+    kept_back: Vec<kept_back::Start>,
     listing: bool,
     /// Nothing was reconciled yet in this life: what is to be found out until then.
     recovery: Option<recover::Recovery>,
@@ -283,29 +283,18 @@ impl Engine {
             let _ = answer.send(durable);
         }
         self.publish();
-        if !self.journal.is_failing() {
-            run.append(&mut self.kept_back);
-        }
+        run.extend(self.late_starts());
         for (id, deadline, action) in run {
             match &action {
                 // After a crash nobody would know that it has run.
                 Action::Start { .. } | Action::Restart { .. } if !durable => {
-                    self.kept_back.push((id, deadline, action));
+                    self.keep_back((id, deadline, action));
                 }
                 // The runtime forgets how it ended with this, and nobody else has noted it yet.
                 Action::Release { .. } if !durable => self.refuse_release(id),
                 _ => self.begin(id, deadline, action),
             }
         }
-    }
-
-    /// Answers a release in the runtime's stead; the core asks again after a while.
-    fn refuse_release(&self, id: EffectId) {
-        let reason = StopReason::new("CannotStoreStateError", "the end of the container could not be stored");
-        let event = Event::Done { id, outcome: Outcome::Released(Err(reason)) };
-        let inbox = self.to_inbox.clone();
-        // Not from within the loop: it would wait for itself where the inbox is full.
-        tokio::spawn(async move { inbox.send(Input::Event(event)).await });
     }
 
     fn take_tasks(

@@ -129,11 +129,14 @@ impl Journal {
                 true
             }
             Err(error) => {
-                self.failed = true;
-                tracing::error!(
-                    error,
-                    "state could not be stored; tasks go on, new ones are not acknowledged"
-                );
+                // The next try is due a while from now, not from the first change.
+                self.since = Some(Instant::now());
+                if !std::mem::replace(&mut self.failed, true) {
+                    tracing::error!(
+                        error,
+                        "state could not be stored; tasks go on, new ones are not acknowledged"
+                    );
+                }
                 false
             }
         }

@@ -114,6 +114,9 @@ impl Store for RedbStore {
 
     fn commit(&self, changes: &[StoreChange]) -> Result<(), StoreError> {
         crashpoint::pass(Moment::Before, "commit");
+        if crashpoint::disk_is_full() {
+            return Err(StoreError::new(&self.path, nix::errno::Errno::ENOSPC));
+        }
         let written = self.with(|db| tables::write(db, changes));
         crashpoint::pass(Moment::After, "commit");
         written

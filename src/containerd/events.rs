@@ -6,6 +6,8 @@
 //! pinged for as long as it lives.
 
 use crate::containerd::Connection;
+use crate::containerd::health::EXEC_ID;
+use crate::containerd::health::ends::Ends;
 use crate::model::{ContainerId, ExitRecord, Wall};
 use containerd_client::events::{TaskExit, TaskOom};
 use containerd_client::services::v1::events_client::EventsClient;
@@ -41,6 +43,8 @@ pub struct EventHub {
     relist: Notify,
     /// Changes with every exit that is noted.
     exit_noted: watch::Sender<()>,
+    /// Ends of health checks.
+    pub(super) ends: Ends,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +93,7 @@ impl Default for EventHub {
             established,
             relist: Notify::new(),
             exit_noted: watch::Sender::new(()),
+            ends: Ends::default(),
         }
     }
 }
@@ -164,6 +169,8 @@ impl EventHub {
                 if exit.id == exit.container_id {
                     let record = exit_record(exit.exit_status, exit.exited_at.as_ref());
                     self.note_exit(exit.container_id, record, exit.pid);
+                } else if exit.id == EXEC_ID {
+                    self.ends.note(&exit.container_id, exit.pid, exit.exit_status);
                 }
             }
             _ => {}

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!  open ──> the container's record: its check, its process
-//!  start ─> Tasks.Exec, Tasks.Start      wait ─> Tasks.Wait      end ─> (Tasks.Kill) Tasks.Delete
+//!  start ─> Tasks.Exec, Tasks.Start      wait ─> its event (Tasks.Wait)      end ─> (Tasks.Kill) Tasks.Delete
 //! ```
 //! A run is the container's own process with other arguments: its user, environment, directory,
 //! capabilities, filters. There is one name for all runs of a container, so there is never more than one
 //! at a time, and what a life of the agent left behind is found by the next. Nothing here decides what a
 //! result means, or when to run.
 
+pub(super) mod ends;
 mod output;
 pub(super) mod stored;
 
@@ -23,6 +24,7 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use containerd_client::services::v1::{
     DeleteProcessRequest, ExecProcessRequest, KillRequest, StartRequest, WaitRequest,
 };
+use ends::EndsOf;
 use futures_util::future::BoxFuture;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getpgid};
@@ -35,8 +37,10 @@ use tonic::{Code, Status};
 
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 /// Name of every run's process within its container.
-const EXEC_ID: &str = "ecsd-health";
+pub(super) const EXEC_ID: &str = "ecsd-health";
 const SIGKILL: u32 = 9;
+/// How long the event stream has to tell of an end before containerd is asked.
+const TELLING: Duration = Duration::from_secs(1);
 /// How long each step of ending a run may take.
 const CALL: Duration = Duration::from_secs(15);
 
@@ -58,7 +62,8 @@ impl HealthChecks for ContainerService {
             let output = Output::new(directory)
                 .map_err(|error| cannot(format!("a pipe in {}: {error}", directory.display())))?;
             let connection = self.connection.clone();
-            let probe = Probe { connection, id: id.clone(), process, output, run: Run::None };
+            let ends = self.events.ends.of(id.as_str());
+            let probe = Probe { connection, id: id.clone(), process, output, ends, run: Run::None };
             Ok(Some((check, Box::new(probe) as Box<dyn HealthProbe>)))
         })
     }
@@ -94,6 +99,7 @@ struct Probe {
     id: ContainerId,
     process: Any,
     output: Output,
+    ends: EndsOf,
     run: Run,
 }
 
@@ -129,21 +135,29 @@ impl HealthProbe for Probe {
     fn wait(&mut self) -> BoxFuture<'_, Result<i32, ProbeError>> {
         Box::pin(async {
             let (mut tasks, connection, request) = (self.tasks(), &self.connection, self.wait_request());
-            // A wait has a limit (`calls`); who waits knows how long the check may take.
-            let wait = async {
+            let asked = async {
+                tokio::time::sleep(TELLING).await;
+                // A wait has a limit (`calls`); who waits knows how long the check may take.
                 loop {
                     match tasks.wait(connection.request(request.clone())).await {
                         Err(status) if status.code() == Code::DeadlineExceeded => {}
-                        answer => return answer,
+                        answer => return answer.map(|answer| answer.into_inner().exit_status),
                     }
                 }
             };
+            let (run, ends) = (self.run, &mut self.ends);
+            let told = async {
+                match run {
+                    Run::Started(pid) => ends.told(pid).await,
+                    _ => std::future::pending().await,
+                }
+            };
             // Output is taken meanwhile, lest the process waits for its reader.
-            let answer = tokio::select! {
-                answer = wait => answer,
+            let code = tokio::select! {
+                code = told => code,
+                answer = asked => answer.map_err(|status| not_run(&status))?,
                 () = self.output.follow() => return Err(ProbeError::Unreachable("its output".to_owned())),
             };
-            let code = answer.map_err(|status| not_run(&status))?.into_inner().exit_status;
             self.run = Run::Ended;
             Ok(i32::try_from(code).unwrap_or(-1))
         })

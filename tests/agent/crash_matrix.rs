@@ -132,6 +132,11 @@ impl Matrix {
         container["mountPoints"] = json!([{"sourceVolume": "v", "containerPath": "/v"},
             {"sourceVolume": "own", "containerPath": "/own"}]);
         container["portMappings"] = json!([{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}]);
+        // A check is under way at most of the deaths.
+        let check = json!({"Healthcheck": {"Test": ["CMD", "/bin/busybox", "sleep", "0.2"], "Interval": 100_000_000}});
+        container["healthCheckType"] = json!("docker");
+        container["dockerConfig"] =
+            json!({"config": check.to_string(), "hostConfig": "{\"NetworkMode\":\"bridge\"}"});
         task
     }
 

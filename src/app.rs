@@ -75,9 +75,10 @@ impl Failure {
 
 /// Runs the agent until it is told to end; answers its exit code.
 pub fn run(overrides: &Overrides) -> u8 {
-    // One thread is enough for what is all waiting; what blocks has threads of its own.
+    // One thread is enough for what is all waiting; what blocks has threads of its own. A second one costs
+    // more in waking each other than it brings (docs/performance.md).
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(32)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()

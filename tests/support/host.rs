@@ -106,6 +106,8 @@ impl Host {
             .env("ECSD_RUNTIME_DIR", dir.join("run"))
             .env("ECSD_CGROUP_ROOT", self.cgroup_root())
             .env("ECSD_LOGGER", env!("CARGO_BIN_EXE_ecsd-logger"))
+            // As systemd/ecs.service has it.
+            .env("MALLOC_ARENA_MAX", "1")
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -280,7 +280,8 @@ async fn what_was_bound_with_its_mounts_keeps_them() {
     bench.provide(&spec).await.unwrap();
     bench.service.attach(&user("one"), &[VolumeUse::Named(request(&spec))]).await.unwrap();
     assert!(bench.data("vol").join("sub/file").exists());
-    // One mount upon the other, as a container with the right to may leave them.
+    // One mount upon the other, as a container with the right to may leave them; it goes nowhere else.
+    mount(&bench.data("vol"), None, MsFlags::MS_PRIVATE);
     mount(&bench.data("vol"), Some("tmpfs"), MsFlags::empty());
     bench.service.detach(&user("one")).await.unwrap();
     assert!(!bench.is_mounted("vol") && !bench.data("vol").join("sub").exists());

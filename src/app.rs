@@ -19,6 +19,7 @@ pub mod local_host;
 mod notify;
 mod options;
 mod registration;
+pub mod registries;
 mod serve;
 pub mod settings;
 pub mod spot;

@@ -55,7 +55,7 @@ impl Setup {
 
     async fn pulled(&self, repository: &str, seed: u64, mib: usize) -> (String, TestImage) {
         let (name, image) = self.push(repository, seed, mib);
-        self.service.pull(&name, None).await.unwrap();
+        self.service.pull((&name).into(), None).await.unwrap();
         (name, image)
     }
 
@@ -163,7 +163,7 @@ async fn the_oldest_goes_from_the_disk_and_what_it_shares_stays() {
     assert!(left < MIB as u64, "{left} bytes are left");
 
     // What was removed can be had again.
-    setup.service.pull(&first, None).await.unwrap();
+    setup.service.pull((&first).into(), None).await.unwrap();
     assert!(setup.has_blob(&first_image.layers[1]) && setup.has_blob(&first_image.layers[0]));
 }
 
@@ -266,15 +266,15 @@ async fn a_preloaded_image_is_asked_for_once_and_then_counts_as_pulled() {
     setup.containerd.run_ctr("ecs", &["images", "pull", "--plain-http", &name]);
     let once = ImageOptions { pull_behavior: PullBehavior::Once, ..ImageOptions::default() };
     let service = ImageService::new(setup.conn.clone(), once);
-    let resolved = service.resolve(&name).await.unwrap();
-    service.pull(&name, resolved.digest.as_ref()).await.unwrap();
+    let resolved = service.resolve((&name).into()).await.unwrap();
+    service.pull((&name).into(), resolved.digest.as_ref()).await.unwrap();
     // Nobody is there to be asked any more, in this life and in another.
     let Setup { registry, conn, containerd, .. } = setup;
     drop(registry);
     let once = ImageOptions { pull_behavior: PullBehavior::Once, ..ImageOptions::default() };
     for service in [service, ImageService::new(conn, once)] {
-        let resolved = service.resolve(&name).await.unwrap();
-        service.pull(&name, resolved.digest.as_ref()).await.unwrap();
+        let resolved = service.resolve((&name).into()).await.unwrap();
+        service.pull((&name).into(), resolved.digest.as_ref()).await.unwrap();
     }
     drop(containerd);
 }
@@ -297,8 +297,8 @@ async fn a_pull_and_a_removal_of_one_image_never_meet() {
             tokio::time::sleep(Duration::from_micros(u64::from(round) * 150)).await;
             // The engine's order: published, then begun.
             setup.task_of(Some(&name), ContainerStatus::None);
-            let resolved = images.resolve(&name).await.unwrap();
-            images.pull(&name, resolved.digest.as_ref()).await.unwrap();
+            let resolved = images.resolve((&name).into()).await.unwrap();
+            images.pull((&name).into(), resolved.digest.as_ref()).await.unwrap();
         };
         let (removed, ()) = tokio::join!(janitor.cycle(), start);
         gone += removed.unwrap().len();

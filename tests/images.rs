@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "images/aws.rs"]
+mod aws;
 mod support;
 
 use containerd_client::services::v1::ListContentRequest;
@@ -14,7 +16,7 @@ use ecsd::containerd::Connection;
 use ecsd::containerd::image::archive::{RootfsConfig, RootfsContent, RootfsFile, oci_archive};
 use ecsd::containerd::image::import::{build_rootfs_image, import_stream};
 use ecsd::containerd::images::{Backoff, ImageOptions, ImageService, PullTuning};
-use ecsd::model::{ImageDigest, PullBehavior, RegistryAuth};
+use ecsd::model::{ImageDigest, ImageRequest, PullBehavior, RegistryAuth};
 use ecsd::ports::Images;
 use std::time::{Duration, Instant};
 use support::containerd::PrivateContainerd;
@@ -80,6 +82,11 @@ fn small_image(seed: u64) -> TestImage {
     TestImage::new(&[&[("bin/app", &noise(seed, 100_000))], &[("etc/conf", &noise(seed + 1, 1000))]])
 }
 
+/// An image by its name alone.
+fn of(image: &str) -> ImageRequest<'_> {
+    image.into()
+}
+
 fn parsed(text: &str) -> ImageDigest {
     ImageDigest::parse(text).unwrap()
 }
@@ -94,10 +101,10 @@ async fn an_image_is_pulled_found_again_without_network_and_removed_without_trac
     let name = format!("{}/team/app:1", registry.host());
     let service = setup.service(options());
 
-    let resolved = service.resolve(&name).await.unwrap();
+    let resolved = service.resolve(of(&name)).await.unwrap();
     assert_eq!(resolved.digest, Some(parsed(&image.digest())));
     assert!(!resolved.local);
-    let id = service.pull(&name, resolved.digest.as_ref()).await.unwrap();
+    let id = service.pull(of(&name), resolved.digest.as_ref()).await.unwrap();
     assert_eq!(id.as_str(), image.config_digest);
     // index, manifest, config, three layers
     assert_eq!(setup.held().await, (6, 0, 3, 0));
@@ -106,32 +113,32 @@ async fn an_image_is_pulled_found_again_without_network_and_removed_without_trac
     assert_eq!(config.id, id);
     let cmd = config.config.config().as_ref().and_then(|c| c.cmd().clone());
     assert_eq!(cmd, Some(vec!["/bin/app".to_owned()]));
-    assert!(service.resolve(&name).await.unwrap().local);
+    assert!(service.resolve(of(&name)).await.unwrap().local);
     assert_eq!(service.list().await.unwrap()[0].name, name);
 
     // A service that knows nothing, and no registry.
     drop(registry);
     let service = setup.service(options());
     let begun = Instant::now();
-    let failed = service.resolve(&name).await.unwrap_err();
+    let failed = service.resolve(of(&name)).await.unwrap_err();
     assert!(failed.local.is_some(), "{failed:?}");
     assert!(failed.reason.message.contains("Connection refused"), "{failed:?}");
     assert!(begun.elapsed() < Duration::from_secs(3));
-    assert_eq!(service.pull(&name, Some(&parsed(&image.digest()))).await.unwrap(), id);
+    assert_eq!(service.pull(of(&name), Some(&parsed(&image.digest()))).await.unwrap(), id);
     let cached = ImageOptions { pull_behavior: PullBehavior::PreferCached, ..options() };
     let cached = setup.service(cached);
-    let resolved = cached.resolve(&name).await.unwrap();
+    let resolved = cached.resolve(of(&name)).await.unwrap();
     assert_eq!((resolved.digest, resolved.local), (Some(parsed(&image.digest())), true));
-    assert_eq!(cached.pull(&name, None).await.unwrap(), id);
+    assert_eq!(cached.pull(of(&name), None).await.unwrap(), id);
     let always = setup.service(ImageOptions { pull_behavior: PullBehavior::Always, ..options() });
-    assert!(always.resolve(&name).await.unwrap_err().local.is_none());
+    assert!(always.resolve(of(&name)).await.unwrap_err().local.is_none());
 
     // Pinned by digest: the content is there, so only a record is made.
     let pinned = format!("{}@{}", name.trim_end_matches(":1"), image.digest());
-    let resolved = service.resolve(&pinned).await.unwrap();
+    let resolved = service.resolve(of(&pinned)).await.unwrap();
     assert_eq!((resolved.digest, resolved.local), (None, false));
-    assert_eq!(service.pull(&pinned, None).await.unwrap(), id);
-    assert!(service.resolve(&pinned).await.unwrap().local);
+    assert_eq!(service.pull(of(&pinned), None).await.unwrap(), id);
+    assert!(service.resolve(of(&pinned)).await.unwrap().local);
 
     service.remove_image(&name).await.unwrap();
     assert_eq!(service.image_config(&pinned).await.unwrap().id, id);
@@ -151,15 +158,15 @@ async fn basic_auth_is_answered_and_never_told() {
         let auth = RegistryAuth { username: "robot".into(), password: password.into() };
         setup.service(ImageOptions { auth: vec![(registry.host(), auth)], ..options() })
     };
-    let none = setup.service(options()).resolve(&name).await.unwrap_err();
+    let none = setup.service(options()).resolve(of(&name)).await.unwrap_err();
     assert!(none.reason.message.contains("401"), "{none:?}");
     assert!(none.reason.message.contains("UNAUTHORIZED"), "{none:?}");
     assert!(none.reason.message.contains("no credentials"), "{none:?}");
-    let wrong = with("CANARYWRONG").resolve(&name).await.unwrap_err();
+    let wrong = with("CANARYWRONG").resolve(of(&name)).await.unwrap_err();
     assert!(wrong.reason.message.contains("401") && !format!("{wrong:?}").contains("CANARY"), "{wrong:?}");
     let service = with("CANARY");
-    let resolved = service.resolve(&name).await.unwrap();
-    service.pull(&name, resolved.digest.as_ref()).await.unwrap();
+    let resolved = service.resolve(of(&name)).await.unwrap();
+    service.pull(of(&name), resolved.digest.as_ref()).await.unwrap();
     assert!(!format!("{service:?}").contains("CANARY"));
 }
 
@@ -170,8 +177,8 @@ async fn a_missing_image_fails_at_once_in_the_registrys_words() {
     let service = setup.service(ImageOptions::default());
     let name = format!("{}/no/such:tag", registry.host());
     let begun = Instant::now();
-    let resolved = service.resolve(&name).await.unwrap_err();
-    let pulled = service.pull(&name, None).await.unwrap_err();
+    let resolved = service.resolve(of(&name)).await.unwrap_err();
+    let pulled = service.pull(of(&name), None).await.unwrap_err();
     assert!(begun.elapsed() < Duration::from_secs(2));
     for failed in [resolved, pulled] {
         assert_eq!(failed.reason.name, "CannotPullContainerError");
@@ -181,7 +188,7 @@ async fn a_missing_image_fails_at_once_in_the_registrys_words() {
         assert!(failed.local.is_none());
     }
     for bad in ["", "A b", "x@sha256:1", "../../x"] {
-        assert!(!service.pull(bad, None).await.unwrap_err().reason.message.is_empty());
+        assert!(!service.pull(of(bad), None).await.unwrap_err().reason.message.is_empty());
     }
     assert_eq!(setup.held().await, (0, 0, 0, 0));
 }
@@ -207,8 +214,11 @@ async fn a_registry_that_stumbles_is_tried_again() {
     registry.fault(&layer, Fault::CloseAfter(40_000), 1);
     registry.fault(&layer, Fault::NoRanges, 1);
     registry.fault(&image.layers[1], Fault::WrongBytes, 1);
-    let resolved = service.resolve(&name).await.unwrap();
-    assert_eq!(service.pull(&name, resolved.digest.as_ref()).await.unwrap().as_str(), image.config_digest);
+    let resolved = service.resolve(of(&name)).await.unwrap();
+    assert_eq!(
+        service.pull(of(&name), resolved.digest.as_ref()).await.unwrap().as_str(),
+        image.config_digest
+    );
     assert_eq!(setup.held().await, (5, 0, 2, 0));
     assert_eq!(registry.seen(&layer).len(), 3);
 }
@@ -229,17 +239,17 @@ async fn a_registry_that_keeps_failing_is_named_and_nothing_is_left() {
         }
     };
     registry.fault(&layer, Fault::CloseAfter(1000), usize::MAX);
-    told(&service.pull(&name, None).await.unwrap_err(), "broke");
+    told(&service.pull(of(&name), None).await.unwrap_err(), "broke");
     registry.heal();
     registry.fault(&layer, Fault::WrongBytes, usize::MAX);
-    told(&service.pull(&name, None).await.unwrap_err(), "does not match the digest");
+    told(&service.pull(of(&name), None).await.unwrap_err(), "does not match the digest");
     registry.heal();
     registry.fault(&layer, Fault::Answer(500, String::new(), "boom".into()), usize::MAX);
-    told(&service.pull(&name, None).await.unwrap_err(), "boom");
+    told(&service.pull(of(&name), None).await.unwrap_err(), "boom");
     registry.heal();
     let before = registry.seen(&layer).len();
     registry.fault(&layer, Fault::Answer(403, String::new(), "go away".into()), usize::MAX);
-    let denied = service.pull(&name, None).await.unwrap_err();
+    let denied = service.pull(of(&name), None).await.unwrap_err();
     assert!(denied.reason.message.contains("403") && denied.reason.message.contains("go away"), "{denied:?}");
     assert_eq!(registry.seen(&layer).len(), before + 1);
     assert_eq!(setup.held().await, (0, 0, 0, 0));
@@ -255,15 +265,15 @@ async fn a_registry_that_never_answers_is_given_up_and_a_local_image_serves_quic
     let mut options = options();
     options.tuning.local_patience = Duration::from_millis(300);
     let service = setup.service(options.clone());
-    let id = service.pull(&name, None).await.unwrap();
+    let id = service.pull(of(&name), None).await.unwrap();
     // HEAD is answered even by a hanging fake: make it refuse, so that GET hangs.
     registry.fault("HEAD /v2/app/manifests", Fault::Answer(405, String::new(), String::new()), usize::MAX);
     registry.fault("GET /v2/app/manifests", Fault::HangAfter(0), usize::MAX);
     let begun = Instant::now();
-    let failed = service.resolve(&name).await.unwrap_err();
+    let failed = service.resolve(of(&name)).await.unwrap_err();
     assert!(failed.local.is_some(), "{failed:?}");
     let asked = registry.seen("").len();
-    let again = service.pull(&name, None).await.unwrap_err();
+    let again = service.pull(of(&name), None).await.unwrap_err();
     assert!(again.local.is_some() && again.reason.message.contains("could not be reached"), "{again:?}");
     assert_eq!(registry.seen("").len(), asked);
     assert!(begun.elapsed() < Duration::from_secs(2));
@@ -272,7 +282,7 @@ async fn a_registry_that_never_answers_is_given_up_and_a_local_image_serves_quic
     options.tuning.inactivity_timeout = Duration::from_millis(50);
     let other = setup.service(options);
     other.remove_image(&name).await.unwrap();
-    let failed = other.resolve(&name).await.unwrap_err();
+    let failed = other.resolve(of(&name)).await.unwrap_err();
     assert!(failed.local.is_none() && failed.reason.message.contains("nothing came"), "{failed:?}");
 }
 
@@ -287,9 +297,9 @@ async fn many_pulls_of_one_image_fetch_it_once_even_if_the_first_leaves() {
     let twin = format!("{}/twin:1", registry.host());
     let service = setup.service(options());
     let wanted = parsed(&image.digest());
-    let mut first = service.pull(&name, Some(&wanted));
+    let mut first = service.pull(of(&name), Some(&wanted));
     let _ = tokio::time::timeout(Duration::from_millis(20), &mut first).await;
-    let others = (0..8).map(|n| service.pull(if n == 0 { &twin } else { &name }, Some(&wanted)));
+    let others = (0..8).map(|n| service.pull(of(if n == 0 { &twin } else { &name }), Some(&wanted)));
     let others = futures_util::future::join_all(others);
     let (_, ids) = tokio::join!(async move { drop(first) }, others);
     assert!(ids.iter().all(|id| id.as_ref().unwrap().as_str() == image.config_digest), "{ids:?}");
@@ -309,9 +319,9 @@ async fn an_interrupted_pull_goes_on_where_it_stopped() {
     let layer = image.layers[0].clone();
     registry.fault(&layer, Fault::HangAfter(2 << 20), 1);
     let service = setup.service(options());
-    let cut = tokio::time::timeout(Duration::from_millis(700), service.pull(&name, None)).await;
+    let cut = tokio::time::timeout(Duration::from_millis(700), service.pull(of(&name), None)).await;
     assert!(cut.is_err());
-    service.pull(&name, None).await.unwrap();
+    service.pull(of(&name), None).await.unwrap();
     let ranges: Vec<_> = registry.seen(&layer).into_iter().map(|seen| seen.range).collect();
     let from =
         ranges[1].as_deref().and_then(|r| r.strip_prefix("bytes=")?.split('-').next()?.parse::<u64>().ok());
@@ -337,7 +347,7 @@ async fn tokens_are_fetched_once_and_redirects_carry_none() {
     let auth = RegistryAuth { username: "u".into(), password: "CANARYPASS".into() };
     let options = ImageOptions { auth: vec![(registry.host(), auth)], ..options() };
     let service = setup.service(options);
-    service.pull(&name, None).await.unwrap();
+    service.pull(of(&name), None).await.unwrap();
     let tokens = registry.seen("/token");
     assert!(tokens[0].path.contains("scope=repository%3Ateam%2Fapp%3Apull"), "{tokens:?}");
     assert!(tokens[0].authorization.as_deref().is_some_and(|a| a.starts_with("Basic ")));
@@ -350,7 +360,7 @@ async fn tokens_are_fetched_once_and_redirects_carry_none() {
     registry.put("team/app", "2", &other);
     let place = format!("Location: http://{}/gone?Signature=CANARYSIGN\r\n", storage.host());
     registry.page(&format!("/v2/team/app/blobs/{}", other.layers[0]), 307, &place, "");
-    let failed = service.pull(&format!("{}/team/app:2", registry.host()), None).await.unwrap_err();
+    let failed = service.pull(of(&format!("{}/team/app:2", registry.host())), None).await.unwrap_err();
     assert!(failed.reason.message.contains("404") && !format!("{failed:?}").contains("CANARY"), "{failed:?}");
 }
 
@@ -361,13 +371,13 @@ async fn a_full_disk_is_told_and_nothing_is_left() {
     let image = TestImage::new(&[&[("small", b"x")], &[("big", &noise(70, 40 << 20))]]);
     registry.put("app", "1", &image);
     let service = setup.service(options());
-    let failed = service.pull(&format!("{}/app:1", registry.host()), None).await.unwrap_err();
+    let failed = service.pull(of(&format!("{}/app:1", registry.host())), None).await.unwrap_err();
     assert!(failed.reason.message.contains("no space left"), "{failed:?}");
     assert_eq!(setup.held().await, (0, 0, 0, 0));
     // The disk is of use again.
     let small = small_image(71);
     registry.put("app", "2", &small);
-    service.pull(&format!("{}/app:2", registry.host()), None).await.unwrap();
+    service.pull(of(&format!("{}/app:2", registry.host())), None).await.unwrap();
     assert!(setup.containerd.directory().exists());
 }
 
@@ -379,18 +389,18 @@ async fn a_tag_that_moves_is_followed() {
     registry.put("app", "1", &old);
     let name = format!("{}/app:1", registry.host());
     let service = setup.service(options());
-    let first = service.pull(&name, None).await.unwrap();
+    let first = service.pull(of(&name), None).await.unwrap();
     registry.put("app", "1", &new);
-    let resolved = service.resolve(&name).await.unwrap();
+    let resolved = service.resolve(of(&name)).await.unwrap();
     assert_eq!(
         (resolved.digest.as_ref().map(ImageDigest::as_str), resolved.local),
         (Some(&*new.digest()), false)
     );
-    let second = service.pull(&name, resolved.digest.as_ref()).await.unwrap();
+    let second = service.pull(of(&name), resolved.digest.as_ref()).await.unwrap();
     assert_ne!(first, second);
     assert_eq!(service.image_config(&name).await.unwrap().id, second);
     let once = setup.service(ImageOptions { pull_behavior: PullBehavior::Once, ..options() });
-    assert!(once.resolve(&name).await.unwrap().local);
+    assert!(once.resolve(of(&name)).await.unwrap().local);
     service.remove_image(&name).await.unwrap();
     assert_eq!(setup.held().await, (0, 0, 0, 0));
 }
@@ -411,10 +421,10 @@ async fn archives_are_loaded() {
     let config = RootfsConfig { cmd: vec!["/bin/sh".into()], ..RootfsConfig::default() };
     let name = build_rootfs_image(&service, "hello:1", &rootfs(), &config).await.unwrap();
     assert_eq!(name, "docker.io/library/hello:1");
-    let resolved = service.resolve("hello:1").await.unwrap();
+    let resolved = service.resolve(of("hello:1")).await.unwrap();
     assert_eq!((resolved.digest, resolved.local), (None, true));
     let hello = service.image_config("hello:1").await.unwrap();
-    assert_eq!(service.pull("hello:1", None).await.unwrap(), hello.id);
+    assert_eq!(service.pull(of("hello:1"), None).await.unwrap(), hello.id);
 
     // The same by way of docker save's format, gzipped, with a linked layer.
     let path = setup.containerd.directory().join("saved.tar.gz");

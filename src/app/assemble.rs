@@ -5,6 +5,7 @@ use super::abilities::Abilities;
 use super::doctor::Doctor;
 use super::glue::{self, Instance};
 use super::registration::{self, cluster_or_default};
+use super::registries::{Endpoints, Logins};
 use super::{Failure, Overrides, facts, lifecycle, options};
 use crate::cgroup::CgroupService;
 use crate::config::Config;
@@ -60,7 +61,8 @@ impl Agent {
         let cloud_init = lifecycle::check_cloud_init(&imds, lifecycle::CLOUD_INIT_RESULT.as_ref()).await;
         cloud_init.map_err(|error| Failure::terminal(chain(&error)))?;
         let region = region(&config, &imds).await?;
-        let account = account(&config, overrides, http, region.clone());
+        let account = account(&config, overrides, http.clone(), region.clone());
+        let roles = CredentialsStore::default();
         let (store, stored) = open_store(config.data_dir.clone()).await?;
         let stored = registration::own_state(&config, &imds, &store, stored).await?;
         let facts = InstanceFacts::measure(
@@ -70,7 +72,9 @@ impl Agent {
             config.reserved_ports_udp.clone(),
         )
         .map_err(|error| Failure::retry(chain(&error)))?;
-        let host = Host::open(&config, &region).await?;
+        // `-k` is for the control plane alone: who gives passwords has to prove who it is.
+        let of_registries = (account.clone().with_http(http), roles.clone());
+        let host = Host::open(&config, &region, of_registries).await?;
         let Host { connection, images, containers, networks, cgroups, volumes, doctor, abilities } = host;
         let recalled = registration::recall_instance(&config, &stored, &*containers).await;
         let account = account.with_dual_stack(abilities.ipv6_only);
@@ -124,7 +128,7 @@ impl Agent {
             doctor,
             pulls,
             reporter,
-            roles: CredentialsStore::default(),
+            roles,
             instance,
             audit: None,
             background,
@@ -146,10 +150,13 @@ struct Host {
 }
 
 impl Host {
-    async fn open(config: &Config, region: &str) -> Result<Self, Failure> {
+    async fn open(
+        config: &Config,
+        region: &str,
+        (account, roles): (Account, CredentialsStore),
+    ) -> Result<Self, Failure> {
         let connection = Connection::new(&config.containerd_address, &config.containerd_namespace)
             .map_err(Failure::terminal)?;
-        let images = ImageService::new(connection.clone(), options::images(config)?);
         let doctor = Arc::new(Doctor::new(connection.clone()));
         let cgroups = CgroupService::new(options::cgroups(config));
         let cgroups = cgroups.map_err(|error| Failure::terminal(chain(&error)))?;
@@ -163,6 +170,10 @@ impl Host {
             });
             probed.await.map_err(Failure::retry)??
         };
+        let account = account.with_dual_stack(abilities.ipv6_only);
+        let endpoints = Endpoints::from_env(|name| std::env::var(name).ok());
+        let logins = Arc::new(Logins::new(account, roles, endpoints));
+        let images = ImageService::new(connection.clone(), options::images(config, logins)?);
         let volumes = {
             let options = options::volumes(config);
             let opened = tokio::task::spawn_blocking(move || VolumeService::open(options));

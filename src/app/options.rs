@@ -8,7 +8,7 @@ use crate::containerd::ContainerOptions;
 use crate::containerd::cleanup::policy::Rules;
 use crate::containerd::cleanup::room::Watermarks;
 use crate::containerd::cleanup::{CleanupOptions, StrangerRules, record_name};
-use crate::containerd::images::ImageOptions;
+use crate::containerd::images::{ImageOptions, RegistryLogins};
 use crate::core::{self, Timeouts};
 use crate::engine::{Limits, Options};
 use crate::model::logging::{Environment, LogHost};
@@ -17,6 +17,7 @@ use crate::net::NetworkOptions;
 use crate::resources::volumes::VolumeOptions;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Different after every boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -57,11 +58,12 @@ pub(super) fn cgroups(config: &Config) -> CgroupOptions {
 }
 
 /// Of pulling.
-pub(super) fn images(config: &Config) -> Result<ImageOptions, Failure> {
+pub(super) fn images(config: &Config, logins: Arc<dyn RegistryLogins>) -> Result<ImageOptions, Failure> {
     let mut options = ImageOptions {
         snapshotter: config.containerd_snapshotter.clone(),
         pull_behavior: config.image_pull_behavior,
         auth: config.registry_auth().map_err(Failure::retry)?,
+        logins: Some(logins),
         ..ImageOptions::default()
     };
     options.tuning.inactivity_timeout = config.image_pull_inactivity_timeout;

@@ -4,6 +4,7 @@
 
 use crate::containerd::Connection;
 use crate::containerd::cleanup::adopt;
+use crate::containerd::image::access::Access;
 use crate::containerd::image::error::{PullError, chain};
 use crate::containerd::image::flight::Flights;
 use crate::containerd::image::pull::{Puller, retried};
@@ -11,7 +12,9 @@ use crate::containerd::image::record::{self, Origin};
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::unpacked::Found;
 use crate::core::PullFailure;
-use crate::model::{ImageDigest, PullBehavior, ResolvedImage, StopReason};
+use crate::model::{
+    ImageDigest, ImageRequest, PullBehavior, RegistryAuth, RegistryLogin, ResolvedImage, StopReason,
+};
 use crate::ports::Images;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +23,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+pub use crate::containerd::image::access::RegistryLogins;
 pub use crate::containerd::image::import::ImportError;
 pub use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
 pub use crate::containerd::image::progress::{PullProgress, Pulls};
@@ -37,11 +41,12 @@ pub struct ImageService {
 #[derive(Debug)]
 struct Inner {
     behavior: PullBehavior,
+    logins: Option<Arc<dyn RegistryLogins>>,
     puller: Puller,
-    /// Tags being asked for, by record name; `true` where a local image serves as well.
-    asks: Flights<(String, bool), Shared<ImageDigest>>,
-    /// Pulls under way, by record name and digest.
-    pulls: Flights<(String, ImageDigest), Shared<Arc<UnpackedImage>>>,
+    /// Tags being asked for, by record name and who asks; `true` where a local image serves as well.
+    asks: Flights<(String, String, bool), Shared<ImageDigest>>,
+    /// Pulls under way, by record name, who asks, and digest.
+    pulls: Flights<(String, String, ImageDigest), Shared<Arc<UnpackedImage>>>,
     /// Registries that could not be reached, and when.
     unreachable: Mutex<HashMap<String, Instant>>,
 }
@@ -51,6 +56,7 @@ impl ImageService {
     pub fn new(conn: Connection, options: ImageOptions) -> Self {
         let inner = Inner {
             behavior: options.pull_behavior,
+            logins: options.logins.clone(),
             puller: Puller::new(conn, &options),
             asks: Flights::default(),
             pulls: Flights::default(),
@@ -111,13 +117,13 @@ impl ImageService {
 }
 
 impl Images for ImageService {
-    fn resolve<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>> {
+    fn resolve<'a>(&'a self, image: ImageRequest<'a>) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>> {
         self.inner.resolve(image).boxed()
     }
 
     fn pull<'a>(
         &'a self,
-        image: &'a str,
+        image: ImageRequest<'a>,
         digest: Option<&'a ImageDigest>,
     ) -> BoxFuture<'a, Result<ImageDigest, PullFailure>> {
         self.inner.pull(image, digest).boxed()
@@ -125,7 +131,8 @@ impl Images for ImageService {
 }
 
 impl Inner {
-    async fn resolve(self: &Arc<Self>, image: &str) -> Result<ResolvedImage, PullFailure> {
+    async fn resolve(self: &Arc<Self>, request: ImageRequest<'_>) -> Result<ResolvedImage, PullFailure> {
+        let image = request.image;
         let failed = |error: &PullError, local| PullFailure { reason: error.reason(image), local };
         let reference = Reference::parse(image).map_err(|error| failed(&error.into(), None))?;
         let found = self.puller.store.find(&reference.record_name()).await;
@@ -143,7 +150,11 @@ impl Inner {
             return Ok(ResolvedImage { digest, local: true });
         }
         let serves = self.serving(unpacked);
-        match self.ask(&reference, serves.is_some()).await {
+        let answer = async {
+            let access = self.access(request, reference, serves.is_some()).await?;
+            self.ask(&access, serves.is_some()).await
+        };
+        match answer.await {
             Ok(digest) => {
                 let local = unpacked.is_some_and(|local| local.record.target == digest);
                 Ok(ResolvedImage { digest: Some(digest), local })
@@ -154,41 +165,44 @@ impl Inner {
 
     async fn pull(
         self: &Arc<Self>,
-        image: &str,
+        request: ImageRequest<'_>,
         digest: Option<&ImageDigest>,
     ) -> Result<ImageDigest, PullFailure> {
+        let image = request.image;
         let failed = |error: &PullError, local| PullFailure { reason: error.reason(image), local };
         let reference = Reference::parse(image).map_err(|error| failed(&error.into(), None))?;
         let found = self.puller.store.find(&reference.record_name()).await;
         let found = found.map_err(|error| failed(&error, None))?;
         let unpacked = found.as_ref().and_then(|found| Some((&found.record, found.image.as_ref()?)));
         let serves = self.serving(found.as_ref());
-        let wanted = digest.or(reference.digest());
+        let wanted = digest.or(reference.digest()).cloned();
         if let Some((record, local)) = unpacked
-            && wanted.map_or(!self.asks_for(&record.origin), |wanted| *wanted == record.target)
+            && wanted.as_ref().map_or(!self.asks_for(&record.origin), |wanted| *wanted == record.target)
         {
             if digest.is_some() && record.origin == Origin::Foreign {
                 self.adopt(&record.name).await;
             }
             return Ok(local.id.clone());
         }
-        let wanted = match wanted {
-            Some(wanted) => wanted.clone(),
-            None => {
-                let asked = self.ask(&reference, serves.is_some()).await;
-                asked.map_err(|error| failed(&error, serves.clone()))?
-            }
+        let asked = async {
+            let access = self.access(request, reference, serves.is_some()).await?;
+            let wanted = match wanted {
+                Some(wanted) => wanted,
+                None => self.ask(&access, serves.is_some()).await?,
+            };
+            Shared::Ok((access, wanted))
         };
+        let (access, wanted) = asked.await.map_err(|error| failed(&error, serves.clone()))?;
         if let Some((record, local)) = unpacked.filter(|(record, _)| record.target == wanted) {
             if record.origin == Origin::Foreign {
                 self.adopt(&record.name).await;
             }
             return Ok(local.id.clone());
         }
-        let key = (reference.record_name(), wanted.clone());
+        let key = (access.reference().record_name(), access.who().to_owned(), wanted.clone());
         let flight = self.pulls.join(key, || {
             let inner = self.clone();
-            async move { inner.puller.pull(&reference, &wanted).await.map_err(Arc::new) }.boxed()
+            async move { inner.puller.pull(&access, &wanted).await.map_err(Arc::new) }.boxed()
         });
         match flight.await {
             Ok(image) => Ok(image.id.clone()),
@@ -225,16 +239,50 @@ impl Inner {
         found.filter(|_| may)?.image.as_ref().map(|image| image.id.clone())
     }
 
+    /// Whom the registry is asked as. Where a local image serves, this is quick or it fails.
+    async fn access(&self, request: ImageRequest<'_>, reference: Reference, serves: bool) -> Shared<Access> {
+        let Some(login) = request.login else { return Ok(Access::new(reference, None)) };
+        let asked = self.login(request, login);
+        let answer = if serves {
+            let after = self.puller.tuning.local_patience;
+            let late = |_| {
+                let words = format!("no password for {} within {} s", reference.host(), after.as_secs_f64());
+                Err(StopReason::new("CannotPullContainerError", words))
+            };
+            tokio::time::timeout(after, asked).await.unwrap_or_else(late)
+        } else {
+            asked.await
+        };
+        match answer {
+            Ok(auth) => Ok(Access::new(reference, Some(auth))),
+            Err(reason) => Err(Arc::new(PullError::Login(reason))),
+        }
+    }
+
+    async fn login(
+        &self,
+        request: ImageRequest<'_>,
+        login: &RegistryLogin,
+    ) -> Result<RegistryAuth, StopReason> {
+        match &self.logins {
+            Some(logins) => logins.login(request.image, login, request.execution_role).await,
+            None => {
+                Err(StopReason::new("CannotPullContainerError", "passwords of registries are not to be had"))
+            }
+        }
+    }
+
     /// The digest that the registry has for a tag. Where a local image serves, this is quick or it
     /// fails.
-    async fn ask(self: &Arc<Self>, reference: &Reference, serves: bool) -> Shared<ImageDigest> {
-        let host = reference.host().to_owned();
+    async fn ask(self: &Arc<Self>, access: &Access, serves: bool) -> Shared<ImageDigest> {
+        let host = access.reference().host().to_owned();
         if serves && let Some(ago) = self.unreachable_since(&host) {
             return Err(Arc::new(PullError::StillUnreachable { host, ago }));
         }
-        let flight = self.asks.join((reference.record_name(), serves), || {
-            let (inner, reference) = (self.clone(), reference.clone());
-            async move { inner.ask_registry(&reference, serves).await.map_err(Arc::new) }.boxed()
+        let key = (access.reference().record_name(), access.who().to_owned(), serves);
+        let flight = self.asks.join(key, || {
+            let (inner, access) = (self.clone(), access.clone());
+            async move { inner.ask_registry(&access, serves).await.map_err(Arc::new) }.boxed()
         });
         let answer = match serves {
             false => flight.await,
@@ -258,16 +306,16 @@ impl Inner {
         (ago < self.puller.tuning.unreachable_memory).then_some(ago)
     }
 
-    async fn ask_registry(&self, reference: &Reference, serves: bool) -> Result<ImageDigest, PullError> {
+    async fn ask_registry(&self, access: &Access, serves: bool) -> Result<ImageDigest, PullError> {
         let registry = &self.puller.registry;
         let ask = || async {
-            match registry.head(reference).await {
+            match registry.head(access).await {
                 Ok(Some(digest)) => return Ok(digest),
                 Err(error) if error.is_transient() => return Err(error),
                 // HEAD has no words, and some registries refuse it: GET tells.
                 Ok(None) | Err(_) => {}
             }
-            registry.manifest(reference, None).await.map(|document| document.digest)
+            registry.manifest(access, None).await.map(|document| document.digest)
         };
         let mut backoff = self.puller.tuning.resolve_retry;
         if serves {

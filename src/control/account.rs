@@ -8,7 +8,6 @@ use super::identity::AgentIdentity;
 use super::proxy::Proxies;
 use super::tls::Tls;
 use crate::model::RoleCredentials;
-use aws_credential_types::Credentials;
 
 /// The account that the agent acts in, and how it gets there.
 #[derive(Clone)]
@@ -57,9 +56,7 @@ impl Account {
 
     /// In the name of a task's role.
     pub fn with_role(self, role: &RoleCredentials) -> Self {
-        let token = Some(role.session_token.clone()).filter(|token| !token.is_empty());
-        let own = Credentials::new(&role.access_key_id, &role.secret_access_key, token, None, "task role");
-        self.with_credentials(CredentialsCache::from_provider(own))
+        self.with_credentials(CredentialsCache::from_provider(super::ecr::role_credentials(role)))
     }
 
     /// With other credentials (ECS Anywhere, tests, the embedded control plane).

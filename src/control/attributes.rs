@@ -93,10 +93,10 @@ const P2: &str = "ecs.capability.";
 
 /// The capabilities, in the order in which the original tells them.
 const CAPABILITIES: &[(&str, &str, When)] = &[
-    (P2, "private-registry-authentication.secretsmanager", NotBuilt),
+    (P2, "private-registry-authentication.secretsmanager", Always),
     (P2, "secrets.ssm.environment-variables", NotBuilt),
     (P2, "secrets.ssm.bootstrap.log-driver", NotBuilt),
-    (P2, "ecr-endpoint", NotBuilt),
+    (P2, "ecr-endpoint", Always),
     (P2, "secrets.asm.environment-variables", NotBuilt),
     (P2, "secrets.asm.bootstrap.log-driver", NotBuilt),
     (P2, "container-ordering", Always),
@@ -123,8 +123,8 @@ const CAPABILITIES: &[(&str, &str, When)] = &[
     (P2, "task-eni-block-instance-metadata", NotBuilt),
     (P2, "task-eni-trunking", NotBuilt),
     (P2, "branch-cni-plugin-version", NotBuilt),
-    (P1, "ecr-auth", NotBuilt),
-    (P2, "execution-role-ecr-pull", NotBuilt),
+    (P1, "ecr-auth", Always),
+    (P2, "execution-role-ecr-pull", Always),
     (P2, "container-health-check", If(|has| has.health_checks)),
     (P2, "execution-role-awslogs", If(|has| has.awslogs_execution_role)),
     (P2, "docker-plugin.local", Always),

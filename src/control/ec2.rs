@@ -83,12 +83,7 @@ impl Default for Ec2Timings {
 
 /// `https://ec2.<region>.<suffix>`, with IPv6 addresses too where the instance has no others.
 pub fn endpoint(region: &str, dual_stack: bool) -> String {
-    let (plain, dual) = if region.starts_with("cn-") {
-        ("amazonaws.com.cn", "api.amazonwebservices.com.cn")
-    } else {
-        ("amazonaws.com", "api.aws")
-    };
-    format!("https://ec2.{region}.{}", if dual_stack { dual } else { plain })
+    format!("https://ec2.{region}.{}", super::endpoints::domain(region, dual_stack))
 }
 
 /// The instance's tags, without those that AWS itself has made: keys or values that begin with

@@ -72,10 +72,28 @@ impl SchemeClient {
     ) -> Result<(u16, Bytes), GetError> {
         let exchange = async {
             let answer = self.open(url, headers).await?;
-            let status = answer.status().as_u16();
-            let body = Limited::new(answer.into_body(), most).collect().await;
-            let body = body.map_err(|source| GetError::Body { most, source })?;
-            Ok((status, body.to_bytes()))
+            whole(answer, most).await
+        };
+        tokio::time::timeout(limit, exchange).await.map_err(|_| GetError::Late(limit))?
+    }
+
+    /// One POST: status and body.
+    ///
+    /// # Errors
+    /// [`GetError`]
+    pub async fn post(
+        &self,
+        url: &url::Url,
+        headers: &[(&'static str, String)],
+        body: Vec<u8>,
+        limit: Duration,
+        most: usize,
+    ) -> Result<(u16, Bytes), GetError> {
+        let request = with_headers(http::Request::post(url.as_str()), headers);
+        let request = request.body(SdkBody::from(body)).map_err(GetError::Request)?;
+        let exchange = async {
+            let answer = send(&self.pool(CONNECT), &self.dialer.proxies, request).await;
+            whole(answer.map_err(GetError::Send)?, most).await
         };
         tokio::time::timeout(limit, exchange).await.map_err(|_| GetError::Late(limit))?
     }
@@ -89,10 +107,7 @@ impl SchemeClient {
         url: &url::Url,
         headers: &[(&'static str, String)],
     ) -> Result<http::Response<Incoming>, GetError> {
-        let mut request = http::Request::get(url.as_str());
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
+        let request = with_headers(http::Request::get(url.as_str()), headers);
         let request = request.body(SdkBody::empty()).map_err(GetError::Request)?;
         send(&self.pool(CONNECT), &self.dialer.proxies, request).await.map_err(GetError::Send)
     }
@@ -142,6 +157,21 @@ impl HttpConnector for Call {
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
+}
+
+fn with_headers(
+    request: http::request::Builder,
+    headers: &[(&'static str, String)],
+) -> http::request::Builder {
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, value))
+}
+
+/// Status and body of an answer.
+async fn whole(answer: http::Response<Incoming>, most: usize) -> Result<(u16, Bytes), GetError> {
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), most).collect().await;
+    let body = body.map_err(|source| GetError::Body { most, source })?;
+    Ok((status, body.to_bytes()))
 }
 
 async fn send(

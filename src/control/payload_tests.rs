@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::{
-    ContainerSpec, Dependency, DependencyCondition, DockerVolume, PortRange, VolumeScope, VolumeSource,
+    ContainerSpec, Dependency, DependencyCondition, DockerVolume, EcrLogin, PortRange, RegistryLogin,
+    SecretLogin, VolumeScope, VolumeSource,
 };
 use crate::ports::TaskDecoder;
 
@@ -123,6 +124,17 @@ fn what_can_not_run_is_refused_with_its_name() {
         ("", r#","stopTimeout":-1"#, "stopTimeout"),
         ("", r#","secrets":[{"name":"S"}]"#, "secret"),
         ("", r#","environmentFiles":[{}]"#, "environment file"),
+        ("", r#","registryAuthentication":{"type":"ecr"}"#, "ecrAuthData"),
+        (
+            "",
+            r#","registryAuthentication":{"type":"ecr","ecrAuthData":{"region":"x.evil"}}"#,
+            "region \"x.evil\"",
+        ),
+        (
+            "",
+            r#","registryAuthentication":{"type":"asm","asmAuthData":{"region":"r"}}"#,
+            "credentialsParameter",
+        ),
         ("", r#","environment":{"A=B":""}"#, "environment"),
         (
             "",
@@ -147,6 +159,27 @@ fn what_can_not_run_is_refused_with_its_name() {
     assert!(convert(&twice).unwrap_err().to_string().contains("two containers"));
     twice.containers[1].name = "../../etc".into();
     assert!(convert(&twice).unwrap_err().to_string().contains("container name"));
+}
+
+#[test]
+fn where_a_registrys_password_comes_from_is_kept() {
+    let of = |auth: &str| {
+        let converted = convert(&task("", &format!(r#","registryAuthentication":{auth}"#))).unwrap();
+        converted.spec.containers[0].registry_login.clone()
+    };
+    let ecr = of(r#"{"type":"ecr","ecrAuthData":{"registryId":"1","region":"eu-west-1",
+        "endpointOverride":"ecr.example","useExecutionRole":true}}"#);
+    let expected = EcrLogin {
+        region: "eu-west-1".into(),
+        registry: "1".into(),
+        endpoint: "ecr.example".into(),
+        execution_role: true,
+    };
+    assert_eq!(ecr, Some(RegistryLogin::Ecr(expected)));
+    let asm = of(r#"{"type":"asm","asmAuthData":{"credentialsParameter":"arn:s","region":"eu-west-1"}}"#);
+    let expected = SecretLogin { secret: "arn:s".into(), region: "eu-west-1".into() };
+    assert_eq!(asm, Some(RegistryLogin::Secret(expected)));
+    assert_eq!(of(r#"{"type":"other"}"#), None);
 }
 
 #[test]

@@ -45,6 +45,36 @@ pub fn sign_get_for(
     body: &[u8],
     now: SystemTime,
 ) -> Result<Vec<(&'static str, String)>, SignError> {
+    sign_request("GET", service, credentials, region, url, &[], body, now)
+}
+
+/// Signs `POST url`, with these headers besides `host` and `x-amz-date`.
+///
+/// # Errors
+/// [`SignError`]
+pub fn sign_post(
+    service: &str,
+    credentials: &Credentials,
+    region: &str,
+    url: &url::Url,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+    now: SystemTime,
+) -> Result<Vec<(&'static str, String)>, SignError> {
+    sign_request("POST", service, credentials, region, url, headers, body, now)
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that a signature covers")]
+fn sign_request(
+    method: &str,
+    service: &str,
+    credentials: &Credentials,
+    region: &str,
+    url: &url::Url,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+    now: SystemTime,
+) -> Result<Vec<(&'static str, String)>, SignError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| SignError { url: redacted(url), source };
     let identity = credentials.clone().into();
     let params = v4::SigningParams::builder()
@@ -58,8 +88,9 @@ pub fn sign_get_for(
         .into();
     // Signatures are of the http form of the URL; ws and wss are its upgrade.
     let host = host_header(url);
-    let headers = [("host", host.as_str())];
-    let request = SignableRequest::new("GET", url.as_str(), headers.into_iter(), SignableBody::Bytes(body))
+    let others = headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let headers = [("host", host.as_str())].into_iter().chain(others);
+    let request = SignableRequest::new(method, url.as_str(), headers, SignableBody::Bytes(body))
         .map_err(|e| failed(e.into()))?;
     let (instructions, _) = sign(request, &params).map_err(|e| failed(e.into()))?.into_parts();
     let (signed, _) = instructions.into_parts();

@@ -145,11 +145,11 @@ impl Work {
     async fn carry_out(&self, action: Action, known: Recorded) -> Outcome {
         match action {
             Action::Resolve { spec, container } => {
-                let image = image_of(&spec, &container);
-                Outcome::Resolved(self.timed(&container, Phase::Pull, self.ports.images.resolve(image)).await)
+                let resolve = self.ports.images.resolve(spec.image_request(&container.name));
+                Outcome::Resolved(self.timed(&container, Phase::Pull, resolve).await)
             }
             Action::Pull { spec, container, digest } => {
-                let pull = self.ports.images.pull(image_of(&spec, &container), digest.as_ref());
+                let pull = self.ports.images.pull(spec.image_request(&container.name), digest.as_ref());
                 Outcome::Pulled(self.timed(&container, Phase::Pull, pull).await)
             }
             Action::PrepareTask { spec } => Outcome::TaskPrepared(self.prepare(spec).await),
@@ -270,10 +270,6 @@ impl Work {
     fn task_directory(&self, spec: &TaskSpec) -> PathBuf {
         task_directory(&self.data_dir, &spec.id())
     }
-}
-
-fn image_of<'a>(spec: &'a TaskSpec, container: &ContainerKey) -> &'a str {
-    spec.container(&container.name).map_or("", |c| c.image.as_str())
 }
 
 fn make_directories(spec: &TaskSpec, task: &Path) -> io::Result<()> {

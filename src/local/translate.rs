@@ -7,6 +7,7 @@
 mod docker;
 
 use crate::control::acs::wire;
+use crate::control::ecr::parts_of;
 use crate::local::definition::{TaskDefinition, size};
 use crate::local::shape::{list, text, texts};
 use serde_json::{Value, json};
@@ -128,6 +129,7 @@ fn container(
             host_config: docker::host_config(c, over, definition.network_mode()).to_string(),
             version: "1.18".to_owned(),
         }),
+        registry_authentication: registry_authentication(c, definition, overrides, &names.region),
         health_check_type: c.get("healthCheck").map(|_| "docker".to_owned()).unwrap_or_default(),
         secrets: list(c, "secrets").iter().map(|s| secret(s, &names.region)).collect(),
         depends_on: list(c, "dependsOn")
@@ -151,6 +153,37 @@ fn container(
         credential_specs: texts(c, "credentialSpecs"),
         ..wire::Container::default()
     }
+}
+
+/// Where the password of the image's registry comes from: the secret that is named, or for an image in ECR
+/// ECR itself, in the name of the execution role where there is one.
+fn registry_authentication(
+    c: &Value,
+    definition: &TaskDefinition,
+    overrides: &Value,
+    region: &str,
+) -> Option<wire::RegistryAuthentication> {
+    if let Some(given) = c.get("repositoryCredentials") {
+        let secret = text(given, "credentialsParameter");
+        // An ARN names its region.
+        let named = secret.split(':').nth(3).filter(|named| !named.is_empty());
+        let asm = wire::AsmAuthData {
+            credentials_parameter: secret.to_owned(),
+            region: named.unwrap_or(region).to_owned(),
+        };
+        let (r#type, asm_auth_data) = ("asm".to_owned(), Some(asm));
+        return Some(wire::RegistryAuthentication { r#type, asm_auth_data, ..Default::default() });
+    }
+    let (region, account) = parts_of(text(c, "image"))?;
+    let role = |document: &Value| !text(document, "executionRoleArn").is_empty();
+    let ecr = wire::EcrAuthData {
+        registry_id: account.to_owned(),
+        region: region.to_owned(),
+        endpoint_override: String::new(),
+        use_execution_role: role(overrides) || role(&definition.document),
+    };
+    let (r#type, ecr_auth_data) = ("ecr".to_owned(), Some(ecr));
+    Some(wire::RegistryAuthentication { r#type, ecr_auth_data, ..Default::default() })
 }
 
 fn port_mapping(mapping: &Value) -> wire::PortMapping {

@@ -3,6 +3,7 @@
 use crate::model::ids::EndpointId;
 use crate::model::namespaces::ContainerKind;
 use crate::model::network::Protocol;
+use crate::model::registry::RegistryLogin;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct ContainerSpec {
     pub arn: String,
     /// Image reference, as written.
     pub image: String,
+    /// Where the password of its registry comes from; `None` takes what the agent is configured with.
+    pub registry_login: Option<RegistryLogin>,
     /// Replaces the image's Cmd where not empty.
     pub command: Vec<String>,
     /// Replaces the image's Entrypoint (and drops its Cmd) where not empty.
@@ -62,6 +65,7 @@ impl ContainerSpec {
             kind: ContainerKind::Normal,
             arn: String::new(),
             image: String::new(),
+            registry_login: None,
             command: Vec::new(),
             entry_point: Vec::new(),
             environment: BTreeMap::new(),

@@ -5,6 +5,7 @@ use crate::model::credentials::CredentialsId;
 use crate::model::ids::{ContainerId, ContainerKey, TaskArn, TaskId};
 use crate::model::namespaces::{IpcMode, PidMode};
 use crate::model::network::{NetworkMode, Protocol};
+use crate::model::registry::ImageRequest;
 use crate::model::resources::ResourceClaim;
 use crate::model::volume::VolumeSpec;
 
@@ -106,6 +107,16 @@ impl TaskSpec {
     /// The images of its containers, as written; internal ones have none.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         self.containers.iter().filter(|c| !c.is_internal()).map(|container| container.image.as_str())
+    }
+
+    /// The image of a container, and how its registry is asked for it.
+    pub fn image_request(&self, name: &str) -> ImageRequest<'_> {
+        let container = self.container(name);
+        ImageRequest {
+            image: container.map_or("", |container| container.image.as_str()),
+            login: container.and_then(|container| container.registry_login.as_ref()),
+            execution_role: self.execution_role.as_ref(),
+        }
     }
 
     /// The key of a container.

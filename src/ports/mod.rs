@@ -12,9 +12,9 @@ pub use health::{HealthChecks, HealthProbe, OpenedCheck, ProbeError};
 
 use crate::core::event::{CreatedContainer, Observed, PullFailure, ReportOutcome};
 use crate::model::{
-    Attachment, ContainerAddress, ContainerId, ContainerKey, Health, HeldContainer, ImageDigest, Keepsake,
-    MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec, TaskStateChange,
-    VolumeRequest, Wall,
+    Attachment, ContainerAddress, ContainerId, ContainerKey, Health, HeldContainer, ImageDigest,
+    ImageRequest, Keepsake, MacAddress, ResolvedImage, StopReason, TaskArn, TaskId, TaskProgress, TaskSpec,
+    TaskStateChange, VolumeRequest, Wall,
 };
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -26,12 +26,12 @@ use std::sync::Arc;
 /// Images: the registry on one side, the unpacked snapshots on the other.
 pub trait Images: Send + Sync {
     /// The digest that an image name stands for, by the configured pull behaviour.
-    fn resolve<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>>;
+    fn resolve<'a>(&'a self, image: ImageRequest<'a>) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>>;
     /// Fetches and unpacks. Answers the image's id: the digest of its configuration.
     /// With `digest` the content of exactly that digest is fetched, and `image` names it after.
     fn pull<'a>(
         &'a self,
-        image: &'a str,
+        image: ImageRequest<'a>,
         digest: Option<&'a ImageDigest>,
     ) -> BoxFuture<'a, Result<ImageDigest, PullFailure>>;
 }

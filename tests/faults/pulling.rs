@@ -41,10 +41,10 @@ async fn a_pull_that_hangs_anywhere_in_containerd_holds_up_none_of_another_image
         let held = faulty.hold(Calls::of(method).times(1));
         let hanging = {
             let (service, name) = (service.clone(), name("hangs"));
-            tokio::spawn(async move { service.pull(&name, None).await })
+            tokio::spawn(async move { service.pull((&name).into(), None).await })
         };
         held.caught(1).await;
-        service.pull(&name("other"), None).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
+        service.pull((&name("other")).into(), None).await.unwrap_or_else(|e| panic!("{method}: {e:?}"));
         assert!(!hanging.is_finished(), "{method}");
         drop(held);
         hanging.await.unwrap().unwrap_or_else(|e| panic!("{method}: {e:?}"));

@@ -10,7 +10,7 @@ use crate::containerd::image::flight::Locks;
 use crate::containerd::image::reference::Reference;
 use crate::containerd::images::ImageService;
 use crate::core::PullFailure;
-use crate::model::{ImageDigest, ResolvedImage};
+use crate::model::{ImageDigest, ImageRequest, ResolvedImage};
 use crate::ports::Images;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -47,9 +47,9 @@ pub struct GuardedImages {
 }
 
 impl Images for GuardedImages {
-    fn resolve<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>> {
+    fn resolve<'a>(&'a self, image: ImageRequest<'a>) -> BoxFuture<'a, Result<ResolvedImage, PullFailure>> {
         async move {
-            self.removals.pass(image).await;
+            self.removals.pass(image.image).await;
             self.images.resolve(image).await
         }
         .boxed()
@@ -57,11 +57,11 @@ impl Images for GuardedImages {
 
     fn pull<'a>(
         &'a self,
-        image: &'a str,
+        image: ImageRequest<'a>,
         digest: Option<&'a ImageDigest>,
     ) -> BoxFuture<'a, Result<ImageDigest, PullFailure>> {
         async move {
-            self.removals.pass(image).await;
+            self.removals.pass(image.image).await;
             self.images.pull(image, digest).await
         }
         .boxed()

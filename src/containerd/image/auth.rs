@@ -1,6 +1,7 @@
 //! Authorization at registries: which credentials belong to an image, what a 401 asks for, and
 //! tokens kept until they expire.
 
+use crate::containerd::image::access::Access;
 use crate::containerd::image::error::RegistryError;
 use crate::containerd::image::http::{Http, authority};
 use crate::containerd::image::reference::Reference;
@@ -39,10 +40,12 @@ pub enum Challenge {
 #[derive(Debug)]
 pub struct Authorizer {
     credentials: Vec<(String, RegistryAuth)>,
-    /// By host and repository: the header that worked, and until when.
-    headers: Mutex<HashMap<(String, String), Worked>>,
+    /// By host, repository and user: the header that worked, and until when.
+    headers: Mutex<HashMap<Key, Worked>>,
 }
 
+/// Host, repository, [`Access::who`].
+type Key = (String, String, String);
 /// A header that worked, and until when it will.
 type Worked = (HeaderValue, Option<Instant>);
 
@@ -60,8 +63,8 @@ impl Authorizer {
     }
 
     /// The header to send at once, where one is known.
-    pub fn known(&self, reference: &Reference) -> Option<HeaderValue> {
-        let key = key(reference);
+    pub fn known(&self, access: &Access) -> Option<HeaderValue> {
+        let key = key(access);
         let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
         let (header, until) = headers.get(&key)?;
         if until.is_some_and(|until| until <= Instant::now()) {
@@ -72,8 +75,8 @@ impl Authorizer {
     }
 
     /// The registry did not take the known header.
-    pub fn forget(&self, reference: &Reference) {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(reference));
+    pub fn forget(&self, access: &Access) {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(access));
     }
 
     /// The header that a 401 asks for; `None` where there is none to give.
@@ -83,10 +86,11 @@ impl Authorizer {
     pub async fn answer(
         &self,
         http: &Http,
-        reference: &Reference,
+        access: &Access,
         challenges: &HeaderMap,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let auth = credentials_for(&self.credentials, reference);
+        let reference = access.reference();
+        let auth = self.credentials(access);
         let challenges: Vec<Challenge> = challenges
             .get_all(http::header::WWW_AUTHENTICATE)
             .iter()
@@ -108,18 +112,24 @@ impl Authorizer {
         if headers.len() >= TOKENS {
             headers.clear();
         }
-        headers.insert(key(reference), (header.clone(), life.map(|life| Instant::now() + life)));
+        headers.insert(key(access), (header.clone(), life.map(|life| Instant::now() + life)));
         Ok(Some(header))
     }
 
     /// Whether there are credentials for it.
-    pub fn has_credentials(&self, reference: &Reference) -> bool {
-        credentials_for(&self.credentials, reference).is_some()
+    pub fn has_credentials(&self, access: &Access) -> bool {
+        self.credentials(access).is_some()
+    }
+
+    /// What the task brought along counts, else what is configured.
+    fn credentials<'a>(&'a self, access: &'a Access) -> Option<&'a RegistryAuth> {
+        access.login().or_else(|| credentials_for(&self.credentials, access.reference()))
     }
 }
 
-fn key(reference: &Reference) -> (String, String) {
-    (reference.host().to_owned(), reference.path().to_owned())
+fn key(access: &Access) -> Key {
+    let reference = access.reference();
+    (reference.host().to_owned(), reference.path().to_owned(), access.who().to_owned())
 }
 
 async fn fetch(

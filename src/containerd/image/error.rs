@@ -115,6 +115,9 @@ pub enum PullError {
     /// No image reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// The password that the task definition names could not be had.
+    #[error("{}", .0.message)]
+    Login(StopReason),
     /// The registry failed us.
     #[error("after {attempts} attempt(s)")]
     Registry {
@@ -241,7 +244,11 @@ impl PullError {
     /// As the control plane shows it.
     pub fn reason(&self, image: &str) -> StopReason {
         let shown: String = image.chars().take(256).collect();
-        StopReason::new("CannotPullContainerError", format!("image {shown}: {}", chain(self)))
+        let name = match self {
+            Self::Login(reason) => reason.name.as_str(),
+            _ => "CannotPullContainerError",
+        };
+        StopReason::new(name, format!("image {shown}: {}", chain(self)))
     }
 }
 

@@ -7,6 +7,7 @@
 //!                                import (archive on disk) --^
 //! ```
 
+pub mod access;
 pub mod archive;
 pub mod auth;
 pub mod blob;

@@ -1,6 +1,8 @@
 //! What decides how images are fetched. Filled in by `app` from the configuration.
 
+use crate::containerd::image::access::RegistryLogins;
 use crate::model::{PullBehavior, RegistryAuth};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How images are fetched.
@@ -13,6 +15,8 @@ pub struct ImageOptions {
     /// Credentials by registry key: a host, perhaps with a path; the longest that prefixes an
     /// image's name wins. Docker Hub is `index.docker.io/v1/` (spec/task-engine.md 3.4).
     pub auth: Vec<(String, RegistryAuth)>,
+    /// Where the passwords come from that tasks bring along; `None` where there are none to be had.
+    pub logins: Option<Arc<dyn RegistryLogins>>,
     /// Times and sizes.
     pub tuning: PullTuning,
 }
@@ -23,6 +27,7 @@ impl Default for ImageOptions {
             snapshotter: "overlayfs".to_owned(),
             pull_behavior: PullBehavior::Default,
             auth: Vec::new(),
+            logins: None,
             tuning: PullTuning::default(),
         }
     }

@@ -6,6 +6,7 @@
 
 use crate::containerd::Connection;
 use crate::containerd::docker_config::health::{self, HealthSettings};
+use crate::containerd::image::access::Access;
 use crate::containerd::image::blob::Fetcher;
 use crate::containerd::image::content::Contents;
 use crate::containerd::image::document::{
@@ -18,7 +19,6 @@ use crate::containerd::image::lease::Lease;
 use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
 use crate::containerd::image::progress::{ProgressMeter, PullProgress, Pulls, TARGET};
 use crate::containerd::image::record::{self, Origin};
-use crate::containerd::image::reference::Reference;
 use crate::containerd::image::registry::{BlobSource, MANIFEST_LIMIT, Registry, digest_of};
 use crate::containerd::image::unpack::{Layer, Unpacker};
 use crate::containerd::image::unpacked::{CONFIG_LIMIT, ImageStore, UnpackedImage};
@@ -48,8 +48,8 @@ pub struct Puller {
 /// Where the parts of an image come from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// From the repository of a reference, as far as they are not there.
-    Registry(&'a Reference),
+    /// From the image's registry, as far as they are not there.
+    Registry(&'a Access),
     /// They are in the content store.
     Local,
 }
@@ -88,18 +88,14 @@ impl Puller {
     ///
     /// # Errors
     /// [`PullError`]; then nothing of what was fetched is left.
-    pub async fn pull(
-        &self,
-        reference: &Reference,
-        digest: &ImageDigest,
-    ) -> Result<Arc<UnpackedImage>, PullError> {
-        let name = reference.record_name();
+    pub async fn pull(&self, access: &Access, digest: &ImageDigest) -> Result<Arc<UnpackedImage>, PullError> {
+        let name = access.reference().record_name();
         let hash = digest_of(format!("{name} {digest}").as_bytes());
         let id = format!("ecsd-pull-{}", &hash.as_str()[7..39]);
         tracing::info!(target: TARGET, image = %name, %digest, "pull begins");
         let lease = Lease::take(&self.conn, id, self.tuning.lease_life).await?;
         let names = [name.clone()];
-        let made = self.build(&lease, Source::Registry(reference), digest, &names, Origin::Registry).await;
+        let made = self.build(&lease, Source::Registry(access), digest, &names, Origin::Registry).await;
         lease.give_back(made.is_err()).await;
         let (image, meter) = made?;
         let PullProgress { bytes_done, bytes_total, layers_done, layers_total, .. } = meter.now();
@@ -220,11 +216,11 @@ impl Puller {
         if let Some(bytes) = self.contents.read(digest, MANIFEST_LIMIT).await? {
             return Ok(bytes);
         }
-        let Source::Registry(reference) = source else {
+        let Source::Registry(access) = source else {
             let problem = "it is not in the archive".to_owned();
             return Err(PullError::Document { what: "manifest", digest: digest.to_string(), problem });
         };
-        let got = retried(&self.tuning.retry, || self.registry.manifest(reference, Some(digest))).await?;
+        let got = retried(&self.tuning.retry, || self.registry.manifest(access, Some(digest))).await?;
         parse(digest, &got.bytes)?;
         self.contents.put(lease.id(), digest, &got.bytes).await?;
         Ok(got.bytes)
@@ -239,7 +235,7 @@ impl Puller {
         meter: &ProgressMeter,
     ) -> Result<(), PullError> {
         let _turn = self.blobs.lock(blob.digest.clone()).await;
-        let Source::Registry(reference) = source else {
+        let Source::Registry(access) = source else {
             lease.hold("content", blob.digest.as_str()).await?;
             if self.contents.exists(&blob.digest).await? {
                 meter.add(blob.size);
@@ -248,7 +244,7 @@ impl Puller {
             let problem = "it is not in the archive".to_owned();
             return Err(PullError::Document { what: "blob", digest: blob.digest.to_string(), problem });
         };
-        let from = BlobSource::new(&self.registry, reference, &blob.digest);
+        let from = BlobSource::new(&self.registry, access, &blob.digest);
         self.fetcher.fetch(lease, &from, blob, meter).await
     }
 

@@ -1,6 +1,7 @@
 //! The registry's API (OCI distribution, Docker registry v2): manifests and blobs, authorised as the
 //! registry asks. One request each; who calls decides about trying again.
 
+use crate::containerd::image::access::Access;
 use crate::containerd::image::auth::Authorizer;
 use crate::containerd::image::document::MANIFEST_TYPES;
 use crate::containerd::image::error::RegistryError;
@@ -51,10 +52,11 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`]; an answer to HEAD has no words.
-    pub async fn head(&self, reference: &Reference) -> Result<Option<ImageDigest>, RegistryError> {
+    pub async fn head(&self, access: &Access) -> Result<Option<ImageDigest>, RegistryError> {
+        let reference = access.reference();
         let what = format!("HEAD manifest {}", version(reference, None));
         let path = format!("manifests/{}", version(reference, None));
-        let answer = self.request(Method::HEAD, reference, &path, &accept(), &what).await?;
+        let answer = self.request(Method::HEAD, access, &path, &accept(), &what).await?;
         let said = answer.headers.get("docker-content-digest").and_then(|v| v.to_str().ok());
         Ok(said.and_then(ImageDigest::parse))
     }
@@ -65,13 +67,14 @@ impl Registry {
     /// [`RegistryError`]; also where what came does not match the digest.
     pub async fn manifest(
         &self,
-        reference: &Reference,
+        access: &Access,
         digest: Option<&ImageDigest>,
     ) -> Result<RawDocument, RegistryError> {
+        let reference = access.reference();
         let wanted = version(reference, digest);
         let what = format!("GET manifest {wanted}");
         let path = format!("manifests/{wanted}");
-        let answer = self.request(Method::GET, reference, &path, &accept(), &what).await?;
+        let answer = self.request(Method::GET, access, &path, &accept(), &what).await?;
         let said = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
         let bytes = answer.body.all(MANIFEST_LIMIT).await?;
@@ -90,11 +93,12 @@ impl Registry {
     async fn request(
         &self,
         method: Method,
-        reference: &Reference,
+        access: &Access,
         path: &str,
         headers: &HeaderMap,
         what: &str,
     ) -> Result<Answer, RegistryError> {
+        let reference = access.reference();
         let host = reference.api_host();
         let scheme = if is_loopback(host) { "http" } else { "https" };
         let text = format!("{scheme}://{host}/v2/{}/{path}", reference.path());
@@ -104,13 +108,13 @@ impl Registry {
         })?;
         let mut headers = headers.clone();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ecsd/", env!("CARGO_PKG_VERSION"))));
-        if let Some(header) = self.auth.known(reference) {
+        if let Some(header) = self.auth.known(access) {
             headers.insert(AUTHORIZATION, header);
         }
         let mut answer = self.http.send(method.clone(), &uri, &headers, what).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            self.auth.forget(reference);
-            if let Some(header) = self.auth.answer(&self.http, reference, &answer.headers).await? {
+            self.auth.forget(access);
+            if let Some(header) = self.auth.answer(&self.http, access, &answer.headers).await? {
                 headers.insert(AUTHORIZATION, header);
                 answer = self.http.send(method, &uri, &headers, what).await?;
             }
@@ -120,12 +124,12 @@ impl Registry {
         }
         let denied = answer.status == StatusCode::UNAUTHORIZED;
         if denied {
-            self.auth.forget(reference);
+            self.auth.forget(access);
         }
         let mut error = refusal(answer, host.to_owned(), what.to_owned()).await;
         if let RegistryError::Status { words, .. } = &mut error
             && denied
-            && !self.auth.has_credentials(reference)
+            && !self.auth.has_credentials(access)
         {
             words.push_str(" (no credentials are configured for it: see ECS_ENGINE_AUTH_DATA)");
         }
@@ -138,7 +142,7 @@ impl Registry {
 #[derive(Debug)]
 pub struct BlobSource<'a> {
     registry: &'a Registry,
-    reference: &'a Reference,
+    access: &'a Access,
     digest: &'a ImageDigest,
     place: Mutex<Option<Uri>>,
 }
@@ -155,9 +159,9 @@ pub struct BlobBody {
 }
 
 impl<'a> BlobSource<'a> {
-    /// The blob of that digest in the repository of `reference`.
-    pub fn new(registry: &'a Registry, reference: &'a Reference, digest: &'a ImageDigest) -> Self {
-        Self { registry, reference, digest, place: Mutex::new(None) }
+    /// The blob of that digest in the repository of an image.
+    pub fn new(registry: &'a Registry, access: &'a Access, digest: &'a ImageDigest) -> Self {
+        Self { registry, access, digest, place: Mutex::new(None) }
     }
 
     /// The digest.
@@ -167,7 +171,7 @@ impl<'a> BlobSource<'a> {
 
     /// The registry's host.
     pub fn host(&self) -> &str {
-        self.reference.host()
+        self.access.reference().host()
     }
 
     /// Asks for bytes of the blob; for all where `range` is `None`.
@@ -191,9 +195,9 @@ impl<'a> BlobSource<'a> {
             *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         let path = format!("blobs/{}", self.digest);
-        let answer = self.registry.request(Method::GET, self.reference, &path, &headers, &what).await?;
-        if answer.uri.host() != self.reference.api_host().parse::<Uri>().ok().as_ref().and_then(|u| u.host())
-        {
+        let answer = self.registry.request(Method::GET, self.access, &path, &headers, &what).await?;
+        let own = self.access.reference().api_host().parse::<Uri>().ok();
+        if answer.uri.host() != own.as_ref().and_then(Uri::host) {
             *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.uri.clone());
         }
         self.body(answer, range.as_ref(), &what)

@@ -4,8 +4,8 @@ use super::volume::check_path;
 use super::{PayloadError, bad, bounded, check_name, mib, out_of_bounds, unsupported};
 use crate::control::acs::wire;
 use crate::model::{
-    ContainerKind, ContainerSpec, Dependency, DependencyCondition, DockerConfig, EndpointId, MountPoint,
-    PortMapping, PortRange, Protocol, RestartPolicy, VolumeFrom,
+    ContainerKind, ContainerSpec, Dependency, DependencyCondition, DockerConfig, EcrLogin, EndpointId,
+    MountPoint, PortMapping, PortRange, Protocol, RegistryLogin, RestartPolicy, SecretLogin, VolumeFrom,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ pub(super) fn convert(
         kind: ContainerKind::Normal,
         arn: source.container_arn.clone(),
         image: source.image.clone(),
+        registry_login: registry_login(source)?,
         command: command(source)?,
         entry_point: source.entry_point.clone(),
         environment: source.environment.clone(),
@@ -59,18 +60,55 @@ pub(super) fn convert(
 }
 
 fn refuse_unsupported(source: &wire::Container) -> Result<(), PayloadError> {
-    let asm = source.registry_authentication.as_ref().is_some_and(|auth| auth.r#type == "asm");
-    let refused: [(bool, &str); 5] = [
+    let refused: [(bool, &str); 4] = [
         (!source.secrets.is_empty(), "a secret of SSM or Secrets Manager"),
         (!source.environment_files.is_empty(), "an environment file"),
         (source.firelens_configuration.is_some(), "a log router (FireLens)"),
         (!source.managed_agents.is_empty(), "a managed agent (ECS Exec)"),
-        (asm, "a registry password in Secrets Manager"),
     ];
     match refused.iter().find(|(present, _)| *present) {
         Some((_, what)) => Err(unsupported(&format!("container {:?}: {what}", source.name))),
         None => Ok(()),
     }
+}
+
+/// Where the registry's password comes from. Another type than these is none, as for the original.
+fn registry_login(source: &wire::Container) -> Result<Option<RegistryLogin>, PayloadError> {
+    let Some(auth) = &source.registry_authentication else { return Ok(None) };
+    let at = |member: &str| format!("container {:?}: registryAuthentication: {member}", source.name);
+    match auth.r#type.as_str() {
+        "ecr" => {
+            let ecr =
+                auth.ecr_auth_data.as_ref().ok_or_else(|| bad(&at("ecrAuthData"), "", "it is missing"))?;
+            check_region(&at("region"), &ecr.region)?;
+            Ok(Some(RegistryLogin::Ecr(EcrLogin {
+                region: ecr.region.clone(),
+                registry: ecr.registry_id.clone(),
+                endpoint: ecr.endpoint_override.clone(),
+                execution_role: ecr.use_execution_role,
+            })))
+        }
+        "asm" => {
+            let asm =
+                auth.asm_auth_data.as_ref().ok_or_else(|| bad(&at("asmAuthData"), "", "it is missing"))?;
+            check_region(&at("region"), &asm.region)?;
+            if asm.credentials_parameter.is_empty() {
+                return Err(bad(&at("credentialsParameter"), "", "it must be the ARN of a secret"));
+            }
+            let (secret, region) = (asm.credentials_parameter.clone(), asm.region.clone());
+            Ok(Some(RegistryLogin::Secret(SecretLogin { secret, region })))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// It becomes part of a host's name.
+fn check_region(what: &str, region: &str) -> Result<(), PayloadError> {
+    let fit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if region.is_empty() || region.len() > 64 || !region.chars().all(fit) {
+        return Err(bad(what, region, "it must be a region, such as eu-west-1"));
+    }
+    Ok(())
 }
 
 /// A policy that is on. Without a period it is the API's default.

@@ -1,6 +1,7 @@
 //! `requiresAttributes`: what a container instance must say of itself before a task of this
 //! definition is placed there (spec/control-plane.md 2.6 lists what instances say).
 
+use crate::control::ecr::parts_of;
 use crate::local::shape::{list, text};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ pub fn attributes(document: &Value) -> Vec<String> {
         let driver = Some(text(docker, "driver")).filter(|driver| !driver.is_empty()).unwrap_or("local");
         add(true, CAPABILITY, &format!("docker-plugin.{driver}"));
     }
+    let execution_role = !text(document, "executionRoleArn").is_empty();
     for container in list(document, "containerDefinitions") {
         let has = |key: &str| container.get(key).is_some();
         let some = |key: &str| !list(container, key).is_empty();
@@ -33,6 +35,9 @@ pub fn attributes(document: &Value) -> Vec<String> {
         add(has("healthCheck"), CAPABILITY, "container-health-check");
         add(some("environmentFiles"), CAPABILITY, "env-files.s3");
         add(has("repositoryCredentials"), CAPABILITY, "private-registry-authentication.secretsmanager");
+        let in_ecr = parts_of(text(container, "image")).is_some();
+        add(in_ecr, LEGACY, "ecr-auth");
+        add(in_ecr && execution_role, CAPABILITY, "execution-role-ecr-pull");
         let restarts = container.get("restartPolicy").and_then(|policy| policy.get("enabled"));
         add(restarts == Some(&Value::Bool(true)), CAPABILITY, "container-restart-policy");
         if let Some(router) = container.get("firelensConfiguration") {

@@ -102,3 +102,27 @@ fn overrides_are_applied() {
     assert_eq!((main.environment["A"].as_str(), main.environment["B"].as_str()), ("1", "2"));
     assert_eq!(host_config(&task)["MemoryReservation"], json!(50 * 1024 * 1024));
 }
+
+#[test]
+fn registries_passwords_are_named_as_the_service_names_them() {
+    let image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1";
+    let secret = "arn:aws:secretsmanager:eu-west-2:000000000000:secret:s";
+    let of = |role: &str| {
+        let definition =
+            definition(json!({"family": "f", "executionRoleArn": role, "containerDefinitions": [
+            {"name": "ecr", "image": image, "memory": 8},
+            {"name": "asm", "image": "r.example/x", "memory": 8,
+             "repositoryCredentials": {"credentialsParameter": secret}},
+            {"name": "none", "image": "busybox", "memory": 8}]}));
+        task(&definition, &json!({}), &names(), "RUNNING").containers
+    };
+    let containers = of("arn:aws:iam::000000000000:role/x");
+    let auth = |n: usize| serde_json::to_value(&containers[n].registry_authentication).unwrap();
+    let ecr = &auth(0)["ecrAuthData"];
+    assert_eq!(auth(0)["type"], "ecr");
+    assert_eq!((&ecr["registryId"], &ecr["region"]), (&json!("123456789012"), &json!("eu-west-1")));
+    assert_eq!(ecr["useExecutionRole"], true);
+    assert_eq!(auth(1)["type"], "asm");
+    assert_eq!(auth(1)["asmAuthData"], json!({"credentialsParameter": secret, "region": "eu-west-2"}));
+    assert_eq!(auth(2), Value::Null);
+}

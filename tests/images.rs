@@ -4,6 +4,14 @@
 
 #[path = "images/aws.rs"]
 mod aws;
+#[path = "images/hostile.rs"]
+mod hostile;
+#[path = "images/hosts.rs"]
+mod hosts;
+#[path = "images/layers.rs"]
+mod layers;
+#[path = "images/stalls.rs"]
+mod stalls;
 mod support;
 
 use containerd_client::services::v1::ListContentRequest;
@@ -52,6 +60,11 @@ impl Setup {
 
     /// Blobs, partial blobs, snapshots and leases that containerd holds.
     async fn held(&self) -> (usize, usize, usize, usize) {
+        self.held_by("overlayfs").await
+    }
+
+    /// The same, with snapshots of that snapshotter.
+    async fn held_by(&self, snapshotter: &str) -> (usize, usize, usize, usize) {
         let mut content = ContentClient::new(self.conn.channel());
         let request = self.conn.request(ListContentRequest { filters: Vec::new() });
         let mut blobs = 0;
@@ -61,7 +74,7 @@ impl Setup {
         }
         let request = self.conn.request(ListStatusesRequest { filters: Vec::new() });
         let partial = content.list_statuses(request).await.unwrap().into_inner().statuses.len();
-        let request = ListSnapshotsRequest { snapshotter: "overlayfs".into(), filters: Vec::new() };
+        let request = ListSnapshotsRequest { snapshotter: snapshotter.into(), filters: Vec::new() };
         let mut listed = SnapshotsClient::new(self.conn.channel())
             .list(self.conn.request(request))
             .await
@@ -362,6 +375,29 @@ async fn tokens_are_fetched_once_and_redirects_carry_none() {
     registry.page(&format!("/v2/team/app/blobs/{}", other.layers[0]), 307, &place, "");
     let failed = service.pull(of(&format!("{}/team/app:2", registry.host())), None).await.unwrap_err();
     assert!(failed.reason.message.contains("404") && !format!("{failed:?}").contains("CANARY"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_kept_until_it_expires() {
+    let setup = setup();
+    let registry = FakeRegistry::start();
+    registry.put("app", "1", &small_image(65));
+    registry.page("/token", 200, "", r#"{"access_token":"T","expires_in":2}"#);
+    registry.guard("Bearer T", &format!("Bearer realm=\"http://{}/token\"", registry.host()));
+    let service = setup.service(options());
+    let name = format!("{}/app:1", registry.host());
+    let begun = Instant::now();
+    service.resolve(of(&name)).await.unwrap();
+    let mut asked = 1;
+    while registry.seen("/token").len() == 1 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never expires");
+        service.resolve(of(&name)).await.unwrap();
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(asked > 2 && registry.seen("/token").len() == 2);
+    // It was not shown once more after its time.
+    assert_eq!(registry.seen("HEAD").iter().filter(|seen| seen.authorization.is_none()).count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

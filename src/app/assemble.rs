@@ -28,8 +28,12 @@ use crate::store::RedbStore;
 use crate::telemetry::AuditLog;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// How often pulls that were cut off are looked for; between one and two of these they may go on.
+const PULLS_LOOKED_THROUGH: Duration = Duration::from_secs(15 * 60);
 
 /// Everything put together, but for the engine's loop.
 pub(super) struct Agent {
@@ -89,6 +93,7 @@ impl Agent {
             instance: instance.subscribe(),
         };
         let (removals, pulls) = (Removals::default(), images.pulls());
+        let house = images.clone();
         let ports = Ports {
             images: Arc::new(removals.guard(images)),
             containers: containers.clone() as Arc<dyn Containers>,
@@ -109,6 +114,12 @@ impl Agent {
         let cleanup = options::cleanup(&config);
         background.spawn(Janitor::new(connection, cleanup, handle.view(), removals).run());
         background.spawn(async move { containers.follow_events().await });
+        background.spawn(async move {
+            loop {
+                tokio::time::sleep(PULLS_LOOKED_THROUGH).await;
+                house.give_back_abandoned().await;
+            }
+        });
         background.spawn(async move {
             if let Err(error) = networks.keep_rules().await {
                 tracing::error!(error = chain(&error), "network rules are not watched");

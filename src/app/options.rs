@@ -63,6 +63,7 @@ pub(super) fn images(config: &Config, logins: Arc<dyn RegistryLogins>) -> Result
         snapshotter: config.containerd_snapshotter.clone(),
         pull_behavior: config.image_pull_behavior,
         auth: config.registry_auth().map_err(Failure::retry)?,
+        hosts_dir: config.containerd_certs_dir.clone(),
         logins: Some(logins),
         ..ImageOptions::default()
     };

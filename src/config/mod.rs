@@ -215,6 +215,8 @@ pub struct Config {
     pub containerd_namespace: String,
     /// `ECS_CONTAINERD_SNAPSHOTTER`
     pub containerd_snapshotter: String,
+    /// `ECS_CONTAINERD_CERTS_DIR`
+    pub containerd_certs_dir: PathBuf,
     /// `ECS_CONTAINERD_RUNTIME`
     pub containerd_runtime: String,
     /// `ECS_CONTAINERD_RUNTIME_BINARY`
@@ -324,6 +326,7 @@ impl Default for Config {
             containerd_address: "/run/containerd/containerd.sock".into(),
             containerd_namespace: "ecs".into(),
             containerd_snapshotter: "overlayfs".into(),
+            containerd_certs_dir: "/etc/containerd/certs.d".into(),
             containerd_runtime: "io.containerd.runc.v2".into(),
             containerd_runtime_binary: None,
             runtime_dir: "/run/ecsd".into(),

@@ -7,6 +7,7 @@ use crate::containerd::cleanup::adopt;
 use crate::containerd::image::access::Access;
 use crate::containerd::image::error::{PullError, chain};
 use crate::containerd::image::flight::Flights;
+use crate::containerd::image::hosts::{self, Endpoint};
 use crate::containerd::image::pull::{Puller, retried};
 use crate::containerd::image::record::{self, Origin};
 use crate::containerd::image::reference::Reference;
@@ -19,13 +20,13 @@ use crate::ports::Images;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use crate::containerd::image::access::RegistryLogins;
 pub use crate::containerd::image::import::ImportError;
-pub use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
+pub use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning, UnpackBounds};
 pub use crate::containerd::image::progress::{PullProgress, Pulls};
 pub use crate::containerd::image::record::LocalImage;
 pub use crate::containerd::image::unpacked::{ImageStore, UnpackedImage};
@@ -41,6 +42,7 @@ pub struct ImageService {
 #[derive(Debug)]
 struct Inner {
     behavior: PullBehavior,
+    hosts_dir: PathBuf,
     logins: Option<Arc<dyn RegistryLogins>>,
     puller: Puller,
     /// Tags being asked for, by record name and who asks; `true` where a local image serves as well.
@@ -56,6 +58,7 @@ impl ImageService {
     pub fn new(conn: Connection, options: ImageOptions) -> Self {
         let inner = Inner {
             behavior: options.pull_behavior,
+            hosts_dir: options.hosts_dir.clone(),
             logins: options.logins.clone(),
             puller: Puller::new(conn, &options),
             asks: Flights::default(),
@@ -101,6 +104,14 @@ impl ImageService {
         let reference = Reference::parse(image).map_err(|error| reason(error.to_string()))?;
         let removed = record::remove(&self.inner.puller.conn, &reference.record_name()).await;
         removed.map_err(|error| reason(chain(&error)))
+    }
+
+    /// Gives back what pulls hold that were cut off and that nobody has gone on with since this was last
+    /// called; to be called every now and then.
+    pub async fn give_back_abandoned(&self) {
+        if let Err(error) = self.inner.puller.give_back_abandoned().await {
+            tracing::warn!(error = %chain(&error), "pulls that were cut off are looked for later");
+        }
     }
 
     /// Loads an archive: [`crate::containerd::image::import::import_archive`].
@@ -239,9 +250,14 @@ impl Inner {
         found.filter(|_| may)?.image.as_ref().map(|image| image.id.clone())
     }
 
-    /// Whom the registry is asked as. Where a local image serves, this is quick or it fails.
+    /// By which hosts the registry is asked, and as whom. Where a local image serves, this is quick or it
+    /// fails.
     async fn access(&self, request: ImageRequest<'_>, reference: Reference, serves: bool) -> Shared<Access> {
-        let Some(login) = request.login else { return Ok(Access::new(reference, None)) };
+        let (directory, of) = (self.hosts_dir.clone(), reference.clone());
+        let read = tokio::task::spawn_blocking(move || hosts::endpoints(&directory, &of)).await;
+        let endpoints = read.unwrap_or_else(|_| Ok(vec![Endpoint::of(&reference)]));
+        let endpoints = endpoints.map_err(|error| Arc::new(PullError::Hosts(error)))?;
+        let Some(login) = request.login else { return Ok(Access::new(reference, endpoints, None)) };
         let asked = self.login(request, login);
         let answer = if serves {
             let after = self.puller.tuning.local_patience;
@@ -254,7 +270,7 @@ impl Inner {
             asked.await
         };
         match answer {
-            Ok(auth) => Ok(Access::new(reference, Some(auth))),
+            Ok(auth) => Ok(Access::new(reference, endpoints, Some(auth))),
             Err(reason) => Err(Arc::new(PullError::Login(reason))),
         }
     }

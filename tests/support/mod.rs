@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cloudlogs;
 pub mod containerd;
 pub mod faulty;
+pub mod front;
 pub mod host;
 pub mod http;
 pub mod inspect;

@@ -38,6 +38,41 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// A layer as a manifest tells of it; none of it need be true.
+pub struct TestLayer {
+    pub blob: Vec<u8>,
+    pub kind: String,
+    pub size: usize,
+    pub diff_id: String,
+}
+
+impl TestLayer {
+    /// A tar, gzipped.
+    pub fn gzipped(tar: &[u8]) -> Self {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(tar).unwrap();
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        Self::of(gzip.finish().unwrap(), kind, digest(tar))
+    }
+
+    /// What it says it is.
+    pub fn of(blob: Vec<u8>, kind: &str, diff_id: String) -> Self {
+        Self { size: blob.len(), blob, kind: kind.to_owned(), diff_id }
+    }
+}
+
+/// A tar of files.
+pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path, *bytes).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
 /// An image as a registry serves it.
 pub struct TestImage {
     /// By digest.
@@ -53,23 +88,16 @@ pub struct TestImage {
 impl TestImage {
     /// One gzipped layer for each list of files.
     pub fn new(layers: &[&[(&str, &[u8])]]) -> Self {
+        Self::of(layers.iter().map(|files| TestLayer::gzipped(&tar_of(files))).collect())
+    }
+
+    /// Of these layers.
+    pub fn of(layers: Vec<TestLayer>) -> Self {
         let mut blobs = HashMap::new();
         let (mut diff_ids, mut digests, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-        for files in layers {
-            let mut tar = tar::Builder::new(Vec::new());
-            for (path, bytes) in *files {
-                let mut header = tar::Header::new_gnu();
-                header.set_mode(0o755);
-                header.set_size(bytes.len() as u64);
-                tar.append_data(&mut header, path, *bytes).unwrap();
-            }
-            let tar = tar.into_inner().unwrap();
-            diff_ids.push(digest(&tar));
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-            gzip.write_all(&tar).unwrap();
-            let blob = gzip.finish().unwrap();
-            let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
-            listed.push(serde_json::json!({"mediaType": kind, "digest": digest(&blob), "size": blob.len()}));
+        for TestLayer { blob, kind, size, diff_id } in layers {
+            diff_ids.push(diff_id);
+            listed.push(serde_json::json!({"mediaType": kind, "digest": digest(&blob), "size": size}));
             digests.push(digest(&blob));
             blobs.insert(digest(&blob), blob);
         }
@@ -230,6 +258,7 @@ struct State {
     blobs: HashMap<String, Vec<u8>>,
     faults: Vec<(String, Fault, usize)>,
     seen: Vec<Seen>,
+    hung_up: usize,
     /// `Authorization` that `/v2/` requests must carry, and the challenge without it.
     guard: Option<(String, String)>,
     /// Answers to `GET` of exactly these paths.
@@ -278,6 +307,20 @@ impl FakeRegistry {
         let manifest = (OCI_MANIFEST.to_owned(), image.manifest.clone());
         state.manifests.insert(path(&digest(&image.manifest)), manifest);
         state.blobs.extend(image.blobs.clone());
+    }
+
+    /// Serves a document under a tag, and under its digest.
+    pub fn put_document(&self, repository: &str, tag: &str, kind: &str, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        for version in [tag, &digest(bytes)] {
+            let document = (kind.to_owned(), bytes.to_vec());
+            state.manifests.insert(format!("/v2/{repository}/manifests/{version}"), document);
+        }
+    }
+
+    /// Connections that hung and that the other side closed.
+    pub fn hung_up(&self) -> usize {
+        self.state.lock().unwrap().hung_up
     }
 
     /// The next `times` requests whose `METHOD path` contains `part` fail so.
@@ -393,6 +436,7 @@ fn respond(writer: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, seen
     if let (200, Some(range), false) = (status, &seen.range, matches!(fault, Some(Fault::NoRanges))) {
         let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
         let first: usize = first.parse().unwrap();
+        let first = first.min(body.len());
         let last = last.parse().unwrap_or(usize::MAX).min(body.len() - 1);
         headers.push_str(&format!("Content-Range: bytes {first}-{last}/{}\r\n", body.len()));
         (status, body) = (206, body[first..=last].to_vec());
@@ -414,9 +458,13 @@ fn respond(writer: &mut TcpStream, state: &Mutex<State>, stop: &AtomicBool, seen
     }
     let sent = writer.write_all(&body[..limit]).is_ok();
     if let Some(Fault::HangAfter(_)) = fault {
-        // Until the test is over.
+        // Until the test is over, or nobody waits any more.
+        writer.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         while !stop.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(50));
+            if matches!(writer.peek(&mut [0]), Ok(0)) {
+                state.lock().unwrap().hung_up += 1;
+                return false;
+            }
         }
     }
     sent && limit == length

@@ -23,6 +23,17 @@ pub(super) const ROWS: &[Variable] = &[
         |c| c.containerd_snapshotter.show(),
     ),
     row(
+        "ECS_CONTAINERD_CERTS_DIR",
+        [
+            "path",
+            "`/etc/containerd/certs.d`",
+            "not absolute: exit 1",
+            "Mirrors and certificates of registries, as containerd has them: `<host>/hosts.toml`, or `*.crt`, `*.cert` and `*.key`.",
+        ],
+        |c, v| parse::path(v, |p| c.containerd_certs_dir = p),
+        |c| c.containerd_certs_dir.show(),
+    ),
+    row(
         "ECS_CONTAINERD_RUNTIME",
         ["name", "`io.containerd.runc.v2`", "exit 1", "containerd's runtime."],
         |c, v| parse::name(v, 128, |n| c.containerd_runtime = n),

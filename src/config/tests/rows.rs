@@ -202,6 +202,7 @@ const CASES: &[Case] = &[
     ("ECS_CONTAINERD_ADDRESS", "/run/containerd/containerd.sock", "unix:///x", "/x", NOT_ABSOLUTE),
     ("ECS_CONTAINERD_NAMESPACE", "ecs", "mine", "mine", NO_NAME),
     ("ECS_CONTAINERD_SNAPSHOTTER", "overlayfs", "native", "native", NO_NAME),
+    ("ECS_CONTAINERD_CERTS_DIR", "/etc/containerd/certs.d", "/c", "/c", NOT_ABSOLUTE),
     ("ECS_CONTAINERD_RUNTIME", "io.containerd.runc.v2", "io.x", "io.x", NO_NAME),
     ("ECS_CONTAINERD_RUNTIME_BINARY", "", "/usr/bin/crun", "/usr/bin/crun", NOT_ABSOLUTE),
     ("ECSD_RUNTIME_DIR", "/run/ecsd", "/r", "/r", NOT_ABSOLUTE),

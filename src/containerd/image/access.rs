@@ -1,6 +1,7 @@
 //! An image of a registry, and whom that is asked as; and where the passwords come from that tasks bring
 //! along.
 
+use crate::containerd::image::hosts::Endpoint;
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::registry::digest_of;
 use crate::model::{CredentialsId, RegistryAuth, RegistryLogin, StopReason};
@@ -27,6 +28,7 @@ pub trait RegistryLogins: fmt::Debug + Send + Sync {
 #[derive(Clone)]
 pub struct Access {
     reference: Reference,
+    endpoints: Arc<[Endpoint]>,
     login: Option<Arc<Login>>,
 }
 
@@ -36,13 +38,18 @@ struct Login {
 }
 
 impl Access {
-    /// As `login`; without one as the agent is configured.
-    pub fn new(reference: Reference, login: Option<RegistryAuth>) -> Self {
+    /// By way of these hosts, the first in front; as `login`, without one as the agent is configured.
+    pub fn new(reference: Reference, endpoints: Vec<Endpoint>, login: Option<RegistryAuth>) -> Self {
         let named = |auth: RegistryAuth| {
             let who = digest_of(format!("{}\0{}", auth.username, auth.password).as_bytes()).to_string();
             Arc::new(Login { auth, who })
         };
-        Self { reference, login: login.map(named) }
+        Self { reference, endpoints: endpoints.into(), login: login.map(named) }
+    }
+
+    /// The hosts that serve it.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// The image.
@@ -76,13 +83,13 @@ mod tests {
     fn debug_keeps_secrets_and_each_user_is_another() {
         let as_user = |password: &str| {
             let auth = RegistryAuth { username: "u".into(), password: password.into() };
-            Access::new(Reference::parse("r.example/a").unwrap(), Some(auth))
+            Access::new(Reference::parse("r.example/a").unwrap(), Vec::new(), Some(auth))
         };
         let (one, other) = (as_user("CANARY1"), as_user("CANARY2"));
         assert_ne!(one.who(), other.who());
         assert_eq!(one.who(), as_user("CANARY1").who());
         let shown = format!("{one:?}");
         assert!(!shown.contains("CANARY") && !shown.contains(one.who()), "{shown}");
-        assert_eq!(Access::new(Reference::parse("a").unwrap(), None).who(), "");
+        assert_eq!(Access::new(Reference::parse("a").unwrap(), Vec::new(), None).who(), "");
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::containerd::image::access::Access;
 use crate::containerd::image::error::RegistryError;
+use crate::containerd::image::hosts::Endpoint;
 use crate::containerd::image::http::{Http, authority};
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::registry::refusal;
@@ -63,8 +64,8 @@ impl Authorizer {
     }
 
     /// The header to send at once, where one is known.
-    pub fn known(&self, access: &Access) -> Option<HeaderValue> {
-        let key = key(access);
+    pub fn known(&self, access: &Access, endpoint: &Endpoint) -> Option<HeaderValue> {
+        let key = key(access, endpoint);
         let mut headers = self.headers.lock().unwrap_or_else(PoisonError::into_inner);
         let (header, until) = headers.get(&key)?;
         if until.is_some_and(|until| until <= Instant::now()) {
@@ -75,8 +76,8 @@ impl Authorizer {
     }
 
     /// The registry did not take the known header.
-    pub fn forget(&self, access: &Access) {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(access));
+    pub fn forget(&self, access: &Access, endpoint: &Endpoint) {
+        self.headers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(access, endpoint));
     }
 
     /// The header that a 401 asks for; `None` where there is none to give.
@@ -87,10 +88,10 @@ impl Authorizer {
         &self,
         http: &Http,
         access: &Access,
+        endpoint: &Endpoint,
         challenges: &HeaderMap,
     ) -> Result<Option<HeaderValue>, RegistryError> {
-        let reference = access.reference();
-        let auth = self.credentials(access);
+        let auth = self.credentials(access, endpoint);
         let challenges: Vec<Challenge> = challenges
             .get_all(http::header::WWW_AUTHENTICATE)
             .iter()
@@ -100,7 +101,8 @@ impl Authorizer {
         let bearer = challenges.iter().find(|c| matches!(c, Challenge::Bearer { .. }));
         let (header, life) = match (bearer.or(challenges.first()), auth) {
             (Some(Challenge::Bearer { realm, service, scope }), auth) => {
-                let token = fetch(http, reference, realm, service.as_deref(), scope.as_deref(), auth).await?;
+                let asked = Asked { realm, service: service.as_deref(), scope: scope.as_deref() };
+                let token = fetch(http, access.reference(), endpoint, &asked, auth).await?;
                 // Renewed a little early, so that none expires on its way.
                 let life = Duration::from_secs(token.1.clamp(1, 24 * 3600)).mul_f64(0.9);
                 (token.0, Some(life))
@@ -112,32 +114,43 @@ impl Authorizer {
         if headers.len() >= TOKENS {
             headers.clear();
         }
-        headers.insert(key(access), (header.clone(), life.map(|life| Instant::now() + life)));
+        headers.insert(key(access, endpoint), (header.clone(), life.map(|life| Instant::now() + life)));
         Ok(Some(header))
     }
 
     /// Whether there are credentials for it.
-    pub fn has_credentials(&self, access: &Access) -> bool {
-        self.credentials(access).is_some()
+    pub fn has_credentials(&self, access: &Access, endpoint: &Endpoint) -> bool {
+        self.credentials(access, endpoint).is_some()
     }
 
-    /// What the task brought along counts, else what is configured.
-    fn credentials<'a>(&'a self, access: &'a Access) -> Option<&'a RegistryAuth> {
-        access.login().or_else(|| credentials_for(&self.credentials, access.reference()))
+    /// For the registry itself what the task brought along counts, else what is configured; a mirror has
+    /// what is configured for the mirror.
+    fn credentials<'a>(&'a self, access: &'a Access, endpoint: &Endpoint) -> Option<&'a RegistryAuth> {
+        let (reference, configured) = (access.reference(), &self.credentials);
+        if endpoint.own {
+            access.login().or_else(|| credentials_for(configured, reference.host(), reference.path()))
+        } else {
+            credentials_for(configured, &endpoint.host, reference.path())
+        }
     }
 }
 
-fn key(access: &Access) -> Key {
-    let reference = access.reference();
-    (reference.host().to_owned(), reference.path().to_owned(), access.who().to_owned())
+fn key(access: &Access, endpoint: &Endpoint) -> Key {
+    (endpoint.host.clone(), access.reference().path().to_owned(), access.who().to_owned())
+}
+
+/// What a registry wants a token for.
+struct Asked<'a> {
+    realm: &'a str,
+    service: Option<&'a str>,
+    scope: Option<&'a str>,
 }
 
 async fn fetch(
     http: &Http,
     reference: &Reference,
-    realm: &str,
-    service: Option<&str>,
-    scope: Option<&str>,
+    endpoint: &Endpoint,
+    Asked { realm, service, scope }: &Asked<'_>,
     auth: Option<&RegistryAuth>,
 ) -> Result<(HeaderValue, u64), RegistryError> {
     let what = format!("token for {}/{}", reference.host(), reference.path());
@@ -147,22 +160,22 @@ async fn fetch(
         problem: problem.to_owned(),
     };
     let mut url = url::Url::parse(realm)
-        .map_err(|_| answer(reference.api_host(), "its WWW-Authenticate header has no usable realm"))?;
+        .map_err(|_| answer(&endpoint.host, "its WWW-Authenticate header has no usable realm"))?;
     let scope = scope.map_or_else(|| format!("repository:{}:pull", reference.path()), str::to_owned);
-    if let Some(service) = service {
+    if let Some(service) = *service {
         url.query_pairs_mut().append_pair("service", service);
     }
     url.query_pairs_mut().append_pair("scope", &scope);
     let uri: Uri = url
         .as_str()
         .parse()
-        .map_err(|_| answer(reference.api_host(), "its WWW-Authenticate header has no usable realm"))?;
+        .map_err(|_| answer(&endpoint.host, "its WWW-Authenticate header has no usable realm"))?;
     let host = authority(&uri);
     let mut headers = HeaderMap::new();
     if let Some(auth) = auth {
         headers.insert(AUTHORIZATION, basic(auth));
     }
-    let got = http.send(Method::GET, &uri, &headers, &what).await?;
+    let got = http.send(Method::GET, &uri, &headers, &what, &endpoint.link).await?;
     if !got.status.is_success() {
         return Err(refusal(got, host, what).await);
     }
@@ -188,10 +201,11 @@ fn basic(auth: &RegistryAuth) -> HeaderValue {
 /// The credentials of the longest key that prefixes the image (spec/task-engine.md 3.4).
 fn credentials_for<'a>(
     credentials: &'a [(String, RegistryAuth)],
-    reference: &Reference,
+    registry: &str,
+    path: &str,
 ) -> Option<&'a RegistryAuth> {
-    let name = format!("{}/{}", reference.host(), reference.path());
-    let hub = reference.host() == "docker.io";
+    let name = format!("{registry}/{path}");
+    let hub = registry == "docker.io";
     let fits = |key: &str| {
         let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
         let host = bare.split('/').next().unwrap_or_default();
@@ -199,8 +213,7 @@ fn credentials_for<'a>(
             return hub;
         }
         let bare = bare.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
-        host == reference.host()
-            && name.strip_prefix(bare).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+        host == registry && name.strip_prefix(bare).is_some_and(|r| r.is_empty() || r.starts_with('/'))
     };
     credentials.iter().filter(|(key, _)| fits(key)).max_by_key(|(key, _)| key.len()).map(|(_, auth)| auth)
 }
@@ -295,7 +308,7 @@ mod tests {
         ];
         let user = |image: &str| {
             let reference = Reference::parse(image).unwrap();
-            credentials_for(&keys, &reference).map(|a| a.username.as_str())
+            credentials_for(&keys, reference.host(), reference.path()).map(|a| a.username.as_str())
         };
         assert_eq!(user("r.example/team/app"), Some("team"));
         assert_eq!(user("r.example/other"), Some("host"));

@@ -1,9 +1,12 @@
 //! One blob from a registry into the content store: in order, continued where it stopped, big ones
-//! in parts side by side. The bytes under way are bounded: by the parts' number, or by a short queue.
+//! in parts side by side. The bytes under way are bounded: by the number of parts and of streams, and in a
+//! stream by a short queue. What stands still gives up its place (`gate`): parts are then continued in
+//! one stream, and a stream holds nothing while it waits.
 
 use crate::containerd::image::content::{Contents, Ingest, Opened, ingest_name};
 use crate::containerd::image::document::Descriptor;
 use crate::containerd::image::error::{PullError, RegistryError};
+use crate::containerd::image::gate::{Gate, Pass};
 use crate::containerd::image::lease::Lease;
 use crate::containerd::image::options::PullTuning;
 use crate::containerd::image::progress::ProgressMeter;
@@ -14,7 +17,8 @@ use futures_util::{FutureExt, StreamExt};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tonic::Code;
 
 /// Bytes that go to containerd at once where a blob comes in one stream.
@@ -29,33 +33,33 @@ const BUSY: (u32, Duration) = (100, Duration::from_millis(100));
 pub struct Fetcher {
     contents: Contents,
     tuning: PullTuning,
-    parts: Arc<Semaphore>,
+    parts: Gate,
+    streams: Arc<Gate>,
 }
 
-/// Bytes in order; a part's permit is given back when containerd has it.
+/// Bytes in order; a part's place is given back when containerd has it.
 struct Piece {
     data: Vec<u8>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _pass: Option<Pass>,
 }
 
-/// A part that ended: where it begins, its bytes, its permit.
-type PartDone = (u64, Result<Vec<u8>, Stop>, Option<OwnedSemaphorePermit>);
+/// A part that ended: where it begins, its bytes, its place.
+type PartDone = (u64, Result<Vec<u8>, Stop>, Option<Pass>);
 
 /// Why bytes stopped coming.
 enum Stop {
     /// The registry failed, after so many attempts.
     Registry(u32, RegistryError),
-    /// It does not know ranges: from this offset on, all in one stream.
-    NoRanges(u64),
+    /// It does not know ranges, or stands still: from this offset on, all in one stream.
+    InLine(u64),
     /// Nobody takes them any more; who took them knows why.
     Closed,
 }
 
 impl Fetcher {
-    /// With these limits.
-    pub fn new(contents: Contents, tuning: PullTuning) -> Self {
-        let parts = Arc::new(Semaphore::new(tuning.parts.max(1)));
-        Self { contents, tuning, parts }
+    /// With these limits; streams share theirs with others.
+    pub fn new(contents: Contents, tuning: PullTuning, streams: Arc<Gate>) -> Self {
+        Self { contents, parts: Gate::new(tuning.parts), tuning, streams }
     }
 
     /// Fetches one blob, or takes it where it is already.
@@ -104,6 +108,7 @@ impl Fetcher {
                 matches!(status.code(), Code::FailedPrecondition | Code::OutOfRange | Code::InvalidArgument);
             if wrong {
                 self.contents.abort(&name).await;
+                source.turn_away(true);
             }
             tracing::warn!(
                 digest = %blob.digest, registry = source.host(), attempt, error = status.message(),
@@ -169,7 +174,7 @@ impl Fetcher {
             let mut offset = begin;
             if in_parts && blob.size - offset > 2 * self.tuning.part_bytes {
                 match self.by_parts(source, offset..blob.size, &queue).await {
-                    Err(Stop::NoRanges(at)) => offset = at,
+                    Err(Stop::InLine(at)) => offset = at,
                     done => return done,
                 }
             }
@@ -199,52 +204,53 @@ impl Fetcher {
         let mut pending: FuturesOrdered<BoxFuture<'_, PartDone>> = FuturesOrdered::new();
         loop {
             while next < range.end && pending.len() < self.tuning.parts_per_layer.max(1) {
-                // Only who has nothing under way waits for a permit: nobody holds one and waits.
-                let permit = match pending.is_empty() {
-                    true => self.parts.clone().acquire_owned().await.ok(),
-                    false => match self.parts.clone().try_acquire_owned() {
-                        Ok(permit) => Some(permit),
-                        Err(_) => break,
+                // Only who has nothing under way waits for a place: nobody holds one and waits.
+                let pass = match pending.is_empty() {
+                    true => self.parts.enter(source.host()).await,
+                    false => match self.parts.try_enter(source.host()) {
+                        Some(pass) => pass,
+                        None => break,
                     },
                 };
                 let part = next..(next + size).min(range.end);
                 next = part.end;
-                pending.push_back(self.part_with(source, part, permit).boxed());
+                pending.push_back(self.part_with(source, part, Some(pass)).boxed());
             }
-            let Some((start, part, permit)) = pending.next().await else { return Ok(()) };
-            let restart = |stop| if let Stop::NoRanges(_) = stop { Stop::NoRanges(start) } else { stop };
+            let Some((start, part, pass)) = pending.next().await else { return Ok(()) };
+            let restart = |stop| if let Stop::InLine(_) = stop { Stop::InLine(start) } else { stop };
             let data = part.map_err(restart)?;
-            queue.send(Piece { data, _permit: permit }).await.map_err(|_| Stop::Closed)?;
+            queue.send(Piece { data, _pass: pass }).await.map_err(|_| Stop::Closed)?;
         }
     }
 
-    async fn part_with(
-        &self,
-        source: &BlobSource<'_>,
-        part: Range<u64>,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> PartDone {
-        (part.start, self.part(source, part).await, permit)
+    async fn part_with(&self, source: &BlobSource<'_>, part: Range<u64>, pass: Option<Pass>) -> PartDone {
+        (part.start, self.part(source, part).await, pass)
     }
 
+    /// One part. It is tried twice and may not stand still: what is worse than that goes on in one stream,
+    /// which has more patience and holds no place meanwhile.
     async fn part(&self, source: &BlobSource<'_>, part: Range<u64>) -> Result<Vec<u8>, Stop> {
         let wanted = part.end - part.start;
-        let mut data = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
-        let mut attempt = 1;
+        let length = usize::try_from(wanted).unwrap_or_default();
+        let in_line = || Stop::InLine(part.start);
+        let mut data = Vec::new();
+        let mut failed_before = false;
         loop {
             let at = part.start + data.len() as u64;
-            let failed = match source.open(Some(at..part.end)).await {
-                Ok(body) if body.offset != at || (at == 0 && body.whole) => {
-                    return Err(Stop::NoRanges(part.start));
-                }
+            let opened = timeout(self.tuning.stall, source.open(Some(at..part.end))).await;
+            let failed = match opened.map_err(|_| in_line())? {
+                Ok(body) if body.offset != at || (at == 0 && body.whole) => return Err(in_line()),
                 Ok(mut body) => loop {
-                    match body.body.next().await {
+                    let piece = timeout(self.tuning.stall, body.body.next()).await;
+                    match piece.map_err(|_| in_line())? {
                         Ok(Some(piece)) => {
-                            let room = usize::try_from(wanted).unwrap_or_default() - data.len();
-                            data.extend_from_slice(&piece[..piece.len().min(room)]);
-                            if data.len() as u64 == wanted {
+                            data.reserve_exact(length - data.len());
+                            data.extend_from_slice(&piece[..piece.len().min(length - data.len())]);
+                            if data.len() == length {
                                 // The end of the body is waited for, so that the connection serves again.
-                                while let Ok(Some(_)) = body.body.next().await {}
+                                while let Ok(Ok(Some(_))) = timeout(self.tuning.stall, body.body.next()).await
+                                {
+                                }
                                 return Ok(data);
                             }
                         }
@@ -254,8 +260,11 @@ impl Fetcher {
                 },
                 Err(error) => error,
             };
-            self.pause(source, attempt, failed).await?;
-            attempt += 1;
+            if failed_before && part.start + data.len() as u64 == at {
+                return Err(in_line());
+            }
+            failed_before = true;
+            self.pause(source, 1, failed).await?;
         }
     }
 
@@ -270,6 +279,7 @@ impl Fetcher {
         let (mut attempt, mut since) = (1, at);
         while at < end {
             let failed = match source.open((at > 0).then_some(at..end)).await {
+                // Who has no answer yet holds no place.
                 Ok(body) => match self.drain(source, body, &mut at, end, queue).await? {
                     None => return Ok(()),
                     Some(failed) => failed,
@@ -295,11 +305,26 @@ impl Fetcher {
         end: u64,
         queue: &mpsc::Sender<Piece>,
     ) -> Result<Option<RegistryError>, Stop> {
+        let mut pass = Some(self.streams.enter(source.host()).await);
         let mut skip = *at - body.offset.min(*at);
         let mut gathered = Vec::new();
         let mut broken = None;
         loop {
-            let (mut piece, ended) = match body.body.next().await {
+            let next = match timeout(self.tuning.stall, body.body.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    if !gathered.is_empty() {
+                        let data = std::mem::take(&mut gathered);
+                        queue.send(Piece { data, _pass: None }).await.map_err(|_| Stop::Closed)?;
+                    }
+                    pass = None;
+                    body.body.next().await
+                }
+            };
+            if pass.is_none() {
+                pass = Some(self.streams.enter(source.host()).await);
+            }
+            let (mut piece, ended) = match next {
                 Ok(Some(piece)) => (piece, false),
                 Ok(None) => (bytes::Bytes::new(), true),
                 Err(error) => {
@@ -316,7 +341,7 @@ impl Fetcher {
             *at += piece.len().min(room) as u64;
             if !gathered.is_empty() && (gathered.len() >= PIECE || ended || *at == end) {
                 let data = std::mem::take(&mut gathered);
-                queue.send(Piece { data, _permit: None }).await.map_err(|_| Stop::Closed)?;
+                queue.send(Piece { data, _pass: None }).await.map_err(|_| Stop::Closed)?;
             }
             if *at == end {
                 return Ok(None);
@@ -335,6 +360,7 @@ impl Fetcher {
             digest = %source.digest(), registry = source.host(), attempt, error = %failed,
             "a blob stopped coming; it is continued"
         );
+        source.turn_away(false);
         tokio::time::sleep(delay).await;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What can go wrong between an image's name and its snapshot, and how it reads to a user. No
 //! variant holds a credential or a signed URL.
 
+use crate::containerd::image::hosts::HostsError;
 use crate::containerd::image::reference::ReferenceError;
 use crate::model::{ImageDigest, StopReason};
 use std::error::Error;
@@ -34,6 +35,16 @@ pub enum RegistryError {
     /// It did not answer, or stopped in the middle.
     #[error("{what}: nothing came from {host} for {} s", after.as_secs_f64())]
     Timeout {
+        /// Whom.
+        host: String,
+        /// Asked for what.
+        what: String,
+        /// How long.
+        after: Duration,
+    },
+    /// A small answer that does not end.
+    #[error("{what}: the answer of {host} did not end within {} s", after.as_secs_f64())]
+    Trickle {
         /// Whom.
         host: String,
         /// Asked for what.
@@ -92,7 +103,7 @@ impl RegistryError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { source, .. } => !refuses_certificate(source),
-            Self::Broken { .. } | Self::Timeout { .. } | Self::Short { .. } => true,
+            Self::Broken { .. } | Self::Timeout { .. } | Self::Short { .. } | Self::Trickle { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || status.as_u16() == 429,
             Self::Answer { .. } | Self::Setup { .. } => false,
         }
@@ -100,7 +111,7 @@ impl RegistryError {
 
     /// Whether the registry could not be talked to at all.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Timeout { .. })
+        matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Trickle { .. })
     }
 
     /// `Retry-After`.
@@ -115,6 +126,9 @@ pub enum PullError {
     /// No image reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// A file of the registry's hosts can't be used.
+    #[error(transparent)]
+    Hosts(#[from] HostsError),
     /// The password that the task definition names could not be had.
     #[error("{}", .0.message)]
     Login(StopReason),
@@ -183,6 +197,16 @@ pub enum PullError {
         found: String,
         /// What it should be.
         promised: String,
+    },
+    /// A layer that is made to fill the disk.
+    #[error("layer {layer} of {size} bytes unpacks to more than {allowance} bytes: it is refused")]
+    Bomb {
+        /// The layer.
+        layer: ImageDigest,
+        /// Its bytes as it came.
+        size: u64,
+        /// What it may take.
+        allowance: u64,
     },
     /// The disk is full.
     #[error(

@@ -58,19 +58,23 @@ impl<K> Default for Locks<K> {
 impl<K: Hash + Eq> Locks<K> {
     /// Waits for the lock of that name. Cancel-safe.
     pub async fn lock(&self, key: K) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            held.retain(|_, weak| weak.strong_count() > 0);
-            match held.get(&key).and_then(Weak::upgrade) {
-                Some(lock) => lock,
-                None => {
-                    let lock = Arc::new(tokio::sync::Mutex::new(()));
-                    held.insert(key, Arc::downgrade(&lock));
-                    lock
-                }
-            }
-        };
-        lock.lock_owned().await
+        self.named(key).lock_owned().await
+    }
+
+    /// The lock of that name, where nobody has it.
+    pub fn try_lock(&self, key: K) -> Option<tokio::sync::OwnedMutexGuard<()>> {
+        self.named(key).try_lock_owned().ok()
+    }
+
+    fn named(&self, key: K) -> Arc<tokio::sync::Mutex<()>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, weak| weak.strong_count() > 0);
+        if let Some(lock) = held.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        held.insert(key, Arc::downgrade(&lock));
+        lock
     }
 }
 
@@ -115,6 +119,7 @@ mod tests {
         let locks: Locks<u8> = Locks::default();
         let one = locks.lock(1).await;
         let _other = locks.lock(2).await;
+        assert!(locks.try_lock(1).is_none() && locks.try_lock(3).is_some());
         let mut again = Box::pin(locks.lock(1));
         assert!(futures_util::poll!(&mut again).is_pending());
         drop(one);

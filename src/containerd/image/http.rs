@@ -1,22 +1,24 @@
-//! HTTP to registries: TLS with the machine's roots, plain only to loopback, proxies from the
-//! environment, redirects, and a limit on every wait. Knows nothing of registries.
+//! HTTP to registries: TLS with the machine's roots, plain only to loopback and where that is
+//! configured, proxies from the environment, redirects, and a limit on every wait. Knows nothing of registries.
 
 use crate::containerd::image::error::RegistryError;
 use crate::containerd::image::options::PullTuning;
 use crate::containerd::image::reference::is_loopback;
+use crate::containerd::image::tls::{Link, LinkKey};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, LOCATION};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT, LOCATION, RANGE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 type Direct = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
@@ -24,14 +26,16 @@ type Proxied = Client<HttpsConnector<Tunnel<HttpConnector>>, Empty<Bytes>>;
 
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
+/// Clients of one kind that are kept.
+const CLIENTS: usize = 64;
 
-/// The clients: one without TLS, one with, and one for each proxy. TLS roots are read on first use:
+/// The clients: one without TLS, and for each way of TLS one without and one for each proxy. TLS roots are read on first use:
 /// a machine with a registry on loopback needs none.
 #[derive(Debug)]
 pub struct Http {
     plain: Client<HttpConnector, Empty<Bytes>>,
-    direct: OnceLock<Result<Direct, String>>,
-    proxied: Mutex<HashMap<Uri, Proxied>>,
+    direct: Mutex<HashMap<LinkKey, Direct>>,
+    proxied: Mutex<HashMap<(Uri, LinkKey), Proxied>>,
     proxies: Matcher,
     tuning: PullTuning,
 }
@@ -63,15 +67,15 @@ impl Http {
     pub fn new(tuning: PullTuning) -> Self {
         Self {
             plain: builder().build(tcp(&tuning, true)),
-            direct: OnceLock::new(),
+            direct: Mutex::default(),
             proxied: Mutex::default(),
             proxies: Matcher::from_env(),
             tuning,
         }
     }
 
-    /// Sends a request without a body and follows redirects; across hosts without credentials.
-    /// `what` names it in errors.
+    /// Sends a request without a body and follows redirects; across hosts without credentials, and without
+    /// whatever else was meant for the first. `what` names it in errors.
     ///
     /// # Errors
     /// Where no answer came. An answer of any status but a redirect is an answer.
@@ -81,11 +85,12 @@ impl Http {
         uri: &Uri,
         headers: &HeaderMap,
         what: &str,
+        link: &Link,
     ) -> Result<Answer, RegistryError> {
         let mut uri = uri.clone();
         let mut headers = headers.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.once(&method, &uri, &headers, what).await?;
+            let response = self.once(&method, &uri, &headers, what, link).await?;
             let host = authority(&uri);
             let status = response.status();
             let follow = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
@@ -101,7 +106,9 @@ impl Http {
                 problem,
             })?;
             if next.authority() != uri.authority() || next.scheme() != uri.scheme() {
-                headers.remove(AUTHORIZATION);
+                let for_anybody = |name: &HeaderName| [ACCEPT, RANGE, USER_AGENT].contains(name);
+                let all = headers.iter().filter(|(name, _)| for_anybody(name));
+                headers = all.map(|(name, value)| (name.clone(), value.clone())).collect();
             }
             uri = next;
         }
@@ -115,6 +122,7 @@ impl Http {
         uri: &Uri,
         headers: &HeaderMap,
         what: &str,
+        link: &Link,
     ) -> Result<Response<Incoming>, RegistryError> {
         let host = authority(uri);
         let setup = |problem: String| RegistryError::Setup { what: what.to_owned(), problem };
@@ -123,12 +131,17 @@ impl Http {
         *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
         let pending = match uri.scheme_str() {
-            Some("http") if is_loopback(&host) => self.plain.request(request),
+            Some("http") if link.plain || is_loopback(&host) => self.plain.request(request),
             Some("https") => match self.proxies.intercept(uri).filter(|_| !is_loopback(&host)) {
-                None => self.direct().map_err(setup)?.request(request),
-                Some(proxy) => self.proxied(&proxy).map_err(setup)?.request(request),
+                None => self.direct(link).map_err(setup)?.request(request),
+                Some(proxy) => self.proxied(&proxy, link).map_err(setup)?.request(request),
             },
-            _ => return Err(setup(format!("{host} is not on this machine: plain HTTP is not spoken to it"))),
+            _ => {
+                let cure = "configure it as http:// in hosts.toml where that is wanted";
+                let problem =
+                    format!("{host} is not on this machine: plain HTTP is not spoken to it; {cure}");
+                return Err(setup(problem));
+            }
         };
         let after = self.tuning.header_timeout;
         let (host, what) = (host.clone(), what.to_owned());
@@ -139,28 +152,42 @@ impl Http {
         }
     }
 
-    fn direct(&self) -> Result<&Direct, String> {
-        let client = self.direct.get_or_init(|| Ok(builder().build(over_tls(tcp(&self.tuning, false))?)));
-        client.as_ref().map_err(Clone::clone)
+    fn direct(&self, link: &Link) -> Result<Direct, String> {
+        let build = || Ok(builder().build(over_tls(tcp(&self.tuning, false), link)?));
+        kept(&self.direct, link.key(), build)
     }
 
-    fn proxied(&self, proxy: &Intercept) -> Result<Proxied, String> {
+    fn proxied(&self, proxy: &Intercept, link: &Link) -> Result<Proxied, String> {
         if proxy.uri().scheme_str() != Some("http") {
             let host = authority(proxy.uri());
             return Err(format!("proxy {host}: only http:// proxies are spoken to: correct HTTPS_PROXY"));
         }
-        let mut clients = self.proxied.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(proxy.uri()) {
-            return Ok(client.clone());
-        }
-        let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp(&self.tuning, true));
-        if let Some(auth) = proxy.basic_auth() {
-            tunnel = tunnel.with_auth(auth.clone());
-        }
-        let client: Proxied = builder().build(over_tls(tunnel)?);
-        clients.insert(proxy.uri().clone(), client.clone());
-        Ok(client)
+        kept(&self.proxied, (proxy.uri().clone(), link.key()), || {
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp(&self.tuning, true));
+            if let Some(auth) = proxy.basic_auth() {
+                tunnel = tunnel.with_auth(auth.clone());
+            }
+            Ok(builder().build(over_tls(tunnel, link)?))
+        })
     }
+}
+
+/// The client of that key, made where there is none.
+fn kept<K: Hash + Eq, C: Clone>(
+    clients: &Mutex<HashMap<K, C>>,
+    key: K,
+    build: impl FnOnce() -> Result<C, String>,
+) -> Result<C, String> {
+    let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = clients.get(&key) {
+        return Ok(client.clone());
+    }
+    let client = build()?;
+    if clients.len() >= CLIENTS {
+        clients.clear();
+    }
+    clients.insert(key, client.clone());
+    Ok(client)
 }
 
 impl Body {
@@ -183,11 +210,17 @@ impl Body {
         }
     }
 
-    /// All of it, where it has at most `limit` bytes.
+    /// All of it, where it has at most `limit` bytes and does not trickle for ever.
     ///
     /// # Errors
     /// As [`Body::next`], and where there is more.
-    pub async fn all(mut self, limit: usize) -> Result<Vec<u8>, RegistryError> {
+    pub async fn all(self, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        let (host, what, after) = (self.host.clone(), self.what.clone(), self.inactivity * 2);
+        let late = |_| Err(RegistryError::Trickle { host, what, after });
+        tokio::time::timeout(after, self.up_to(limit)).await.unwrap_or_else(late)
+    }
+
+    async fn up_to(mut self, limit: usize) -> Result<Vec<u8>, RegistryError> {
         let mut all = Vec::new();
         while let Some(data) = self.next().await? {
             if all.len() + data.len() > limit {
@@ -253,20 +286,10 @@ fn tcp(tuning: &PullTuning, http_only: bool) -> HttpConnector {
     connector
 }
 
-fn tls() -> Result<rustls::ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let rooted = versions.with_native_roots().map_err(|error| {
-        format!("no TLS roots on this machine ({error}): install ca-certificates or set SSL_CERT_FILE")
-    })?;
-    Ok(rooted.with_no_client_auth())
-}
-
 /// TLS over `inner`.
-fn over_tls<C>(inner: C) -> Result<HttpsConnector<C>, String> {
-    Ok(HttpsConnectorBuilder::new().with_tls_config(tls()?).https_only().enable_http1().wrap_connector(inner))
+fn over_tls<C>(inner: C, link: &Link) -> Result<HttpsConnector<C>, String> {
+    let builder = HttpsConnectorBuilder::new().with_tls_config(link.config()?);
+    Ok(builder.https_only().enable_http1().wrap_connector(inner))
 }
 
 #[cfg(test)]

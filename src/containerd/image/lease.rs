@@ -48,6 +48,18 @@ impl Lease {
         Ok(lease)
     }
 
+    /// The leases whose ids begin so.
+    ///
+    /// # Errors
+    /// Where containerd does not say.
+    pub async fn all(conn: &Connection, prefix: &str) -> Result<Vec<Self>, PullError> {
+        let request = conn.request(ListRequest { filters: Vec::new() });
+        let listed = LeasesClient::new(conn.channel()).list(request).await;
+        let listed = listed.map_err(|status| PullError::containerd("list leases", status))?.into_inner();
+        let ids = listed.leases.into_iter().map(|lease| lease.id).filter(|id| id.starts_with(prefix));
+        Ok(ids.map(|id| Self { conn: conn.clone(), id }).collect())
+    }
+
     /// Its id.
     pub fn id(&self) -> &str {
         &self.id

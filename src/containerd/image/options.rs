@@ -1,7 +1,9 @@
 //! What decides how images are fetched. Filled in by `app` from the configuration.
 
 use crate::containerd::image::access::RegistryLogins;
+use crate::containerd::image::hosts::DIRECTORY;
 use crate::model::{PullBehavior, RegistryAuth};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ pub struct ImageOptions {
     /// Credentials by registry key: a host, perhaps with a path; the longest that prefixes an
     /// image's name wins. Docker Hub is `index.docker.io/v1/` (spec/task-engine.md 3.4).
     pub auth: Vec<(String, RegistryAuth)>,
+    /// `ECS_CONTAINERD_CERTS_DIR`: mirrors and certificates of registries.
+    pub hosts_dir: PathBuf,
     /// Where the passwords come from that tasks bring along; `None` where there are none to be had.
     pub logins: Option<Arc<dyn RegistryLogins>>,
     /// Times and sizes.
@@ -27,6 +31,7 @@ impl Default for ImageOptions {
             snapshotter: "overlayfs".to_owned(),
             pull_behavior: PullBehavior::Default,
             auth: Vec::new(),
+            hosts_dir: PathBuf::from(DIRECTORY),
             logins: None,
             tuning: PullTuning::default(),
         }
@@ -44,6 +49,30 @@ pub struct Backoff {
     pub factor: f64,
     /// The longest.
     pub cap: Duration,
+}
+
+/// What one layer may take of the disk while it is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackBounds {
+    /// That many bytes for each byte as it came. gzip has no more than 1032; what people pack has ten.
+    pub times: u64,
+    /// Bytes that any layer may take.
+    pub at_least: u64,
+    /// Bytes that a layer leaves free, on a disk of which that is less than a twentieth.
+    pub kept_free: u64,
+}
+
+impl UnpackBounds {
+    /// Bytes that a layer of this size may take.
+    pub fn allowance(&self, size: u64) -> u64 {
+        size.saturating_mul(self.times).max(self.at_least)
+    }
+}
+
+impl Default for UnpackBounds {
+    fn default() -> Self {
+        Self { times: 200, at_least: 4 << 30, kept_free: 512 << 20 }
+    }
 }
 
 /// Times and sizes of a pull. Tests shrink them.
@@ -67,12 +96,18 @@ pub struct PullTuning {
     pub part_bytes: u64,
     /// Parts of one layer under way at once.
     pub parts_per_layer: usize,
-    /// Parts under way at once in all: with `part_bytes`, the bound of the memory used.
+    /// Parts under way at once in all: with `part_bytes`, the bound of the memory used by them.
     pub parts: usize,
+    /// Other transfers under way at once in all: blobs in one stream, manifests.
+    pub streams: usize,
+    /// A transfer that stands still for longer gives its place to the next, until it moves again.
+    pub stall: Duration,
     /// Layers of one image under way at once.
     pub layers_per_image: usize,
     /// Layers unpacked at once in all.
     pub unpacks: usize,
+    /// What one layer may take of the disk.
+    pub unpack_bounds: UnpackBounds,
     /// A layer that takes longer to unpack holds up no other any more: it may hang.
     pub unpack_patience: Duration,
     /// How long containerd keeps the parts of a pull that nobody finished.
@@ -103,8 +138,11 @@ impl Default for PullTuning {
             part_bytes: 4 << 20,
             parts_per_layer: 4,
             parts: 8,
+            streams: 24,
+            stall: Duration::from_secs(10),
             layers_per_image: 3,
             unpacks: cores.min(4),
+            unpack_bounds: UnpackBounds::default(),
             unpack_patience: Duration::from_secs(60),
             lease_life: Duration::from_secs(24 * 3600),
         }

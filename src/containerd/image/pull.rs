@@ -15,11 +15,13 @@ use crate::containerd::image::document::{
 };
 use crate::containerd::image::error::{PullError, RegistryError};
 use crate::containerd::image::flight::Locks;
+use crate::containerd::image::gate::Gate;
 use crate::containerd::image::lease::Lease;
 use crate::containerd::image::options::{Backoff, ImageOptions, PullTuning};
 use crate::containerd::image::progress::{ProgressMeter, PullProgress, Pulls, TARGET};
 use crate::containerd::image::record::{self, Origin};
 use crate::containerd::image::registry::{BlobSource, MANIFEST_LIMIT, Registry, digest_of};
+use crate::containerd::image::remote::Named;
 use crate::containerd::image::unpack::{Layer, Unpacker};
 use crate::containerd::image::unpacked::{CONFIG_LIMIT, ImageStore, UnpackedImage};
 use crate::model::ImageDigest;
@@ -27,8 +29,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt, StreamExt};
 use oci_spec::image::ImageConfiguration;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// Makes images whole.
@@ -43,7 +45,14 @@ pub struct Puller {
     unpacker: Arc<Unpacker>,
     fetcher: Fetcher,
     blobs: Locks<ImageDigest>,
+    /// Leases of pulls under way, by id.
+    leases: Locks<String>,
+    /// Leases that no pull had when they were last looked through.
+    idle: Mutex<BTreeSet<String>>,
 }
+
+/// How the ids of pulls' leases begin.
+const LEASE: &str = "ecsd-pull-";
 
 /// Where the parts of an image come from.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +66,7 @@ pub enum Source<'a> {
 /// The documents of an image, all in the content store.
 struct Tree {
     root: Descriptor,
+    manifest_digest: ImageDigest,
     manifest: Manifest,
     config: ImageConfiguration,
     health: Option<HealthSettings>,
@@ -70,13 +80,17 @@ impl Puller {
         let contents = Contents::new(conn.clone());
         let tuning = options.tuning.clone();
         let (snapshotter, patience) = (options.snapshotter.clone(), tuning.unpack_patience);
-        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter, tuning.unpacks, patience));
+        let (slots, bounds) = (tuning.unpacks, tuning.unpack_bounds);
+        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter, slots, bounds, patience));
+        let streams = Arc::new(Gate::new(tuning.streams));
         Self {
             store: ImageStore::with_unpacker(conn.clone(), unpacker.clone()),
-            registry: Registry::new(options),
-            fetcher: Fetcher::new(contents.clone(), tuning.clone()),
+            registry: Registry::new(options, streams.clone()),
+            fetcher: Fetcher::new(contents.clone(), tuning.clone(), streams),
             blobs: Locks::default(),
             pulls: Pulls::default(),
+            leases: Locks::default(),
+            idle: Mutex::default(),
             conn,
             contents,
             tuning,
@@ -90,8 +104,10 @@ impl Puller {
     /// [`PullError`]; then nothing of what was fetched is left.
     pub async fn pull(&self, access: &Access, digest: &ImageDigest) -> Result<Arc<UnpackedImage>, PullError> {
         let name = access.reference().record_name();
-        let hash = digest_of(format!("{name} {digest}").as_bytes());
-        let id = format!("ecsd-pull-{}", &hash.as_str()[7..39]);
+        let hash = digest_of(format!("{name} {digest} {}", access.who()).as_bytes());
+        let id = format!("{LEASE}{}", &hash.as_str()[7..39]);
+        let _under_way = self.leases.lock(id.clone()).await;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         tracing::info!(target: TARGET, image = %name, %digest, "pull begins");
         let lease = Lease::take(&self.conn, id, self.tuning.lease_life).await?;
         let names = [name.clone()];
@@ -104,6 +120,29 @@ impl Puller {
             elapsed_ms = u64::try_from(meter.elapsed().as_millis()).unwrap_or(u64::MAX), "pull ends"
         );
         Ok(image)
+    }
+
+    /// Gives back the leases of pulls that were cut off, by a stop or by a crash, and that nobody has gone on
+    /// with since this was last called. Answers how many.
+    ///
+    /// # Errors
+    /// Where containerd does not list them.
+    pub async fn give_back_abandoned(&self) -> Result<usize, PullError> {
+        let (mut idle, mut given_back) = (BTreeSet::new(), 0);
+        for lease in Lease::all(&self.conn, LEASE).await? {
+            // Nobody begins to use it while this is held.
+            let Some(_unused) = self.leases.try_lock(lease.id().to_owned()) else { continue };
+            let before = self.idle.lock().unwrap_or_else(PoisonError::into_inner).contains(lease.id());
+            if before {
+                tracing::info!(lease = lease.id(), "a pull that was cut off is given up");
+                lease.give_back(false).await;
+                given_back += 1;
+            } else {
+                idle.insert(lease.id().to_owned());
+            }
+        }
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = idle;
+        Ok(given_back)
     }
 
     /// Makes an image whole within a lease, and makes records of these names stand for it.
@@ -186,7 +225,7 @@ impl Puller {
                 .enumerate()
                 .map(|(n, layer)| (format!("containerd.io/gc.ref.content.l.{n}"), layer.digest.to_string())),
         );
-        labels.push((digest, refs));
+        labels.push((digest.clone(), refs));
         let missing = || PullError::Document {
             what: "image configuration",
             digest: manifest.config.digest.to_string(),
@@ -201,7 +240,7 @@ impl Puller {
         let bytes = self.contents.read(&manifest.config.digest, CONFIG_LIMIT).await?.ok_or_else(missing)?;
         let config = parse_config(&manifest, &bytes)?;
         let root = top.ok_or_else(missing)?;
-        Ok(Tree { root, manifest, config, health: health::of_image(&bytes), labels })
+        Ok(Tree { root, manifest_digest: digest, manifest, config, health: health::of_image(&bytes), labels })
     }
 
     /// A manifest or an index, from the content store or else from the registry.
@@ -262,6 +301,18 @@ impl Puller {
         let mut begin = layers.len();
         while begin > 0 && !self.unpacker.hold(lease, &chains[begin - 1]).await? {
             begin -= 1;
+        }
+        if let Source::Registry(access) = source {
+            let image = access.reference().record_name();
+            let named = Named { image: &image, manifest: &tree.manifest_digest };
+            while begin < layers.len() {
+                let below = begin.checked_sub(1).map_or("", |below| chains[below].as_str());
+                let chain = (below, chains[begin].as_str());
+                if !self.unpacker.is_provided(lease, named, &layers[begin..], chain).await {
+                    break;
+                }
+                begin += 1;
+            }
         }
         (0..begin).for_each(|_| meter.layer_done());
         let missing = &layers[begin..];

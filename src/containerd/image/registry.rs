@@ -5,16 +5,20 @@ use crate::containerd::image::access::Access;
 use crate::containerd::image::auth::Authorizer;
 use crate::containerd::image::document::MANIFEST_TYPES;
 use crate::containerd::image::error::RegistryError;
+use crate::containerd::image::gate::Gate;
+use crate::containerd::image::hosts::Endpoint;
 use crate::containerd::image::http::{Answer, Http};
 use crate::containerd::image::options::ImageOptions;
-use crate::containerd::image::reference::{Reference, is_loopback};
+use crate::containerd::image::reference::Reference;
+use crate::containerd::image::tls::Link;
+use crate::containerd::image::turns::{Capability, Turns};
 use crate::model::ImageDigest;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes that a manifest or an index may have.
@@ -39,12 +43,15 @@ pub struct RawDocument {
 pub struct Registry {
     http: Http,
     auth: Authorizer,
+    /// Manifests under way, with all else that comes in one stream.
+    streams: Arc<Gate>,
 }
 
 impl Registry {
     /// With the credentials and times of `options`.
-    pub fn new(options: &ImageOptions) -> Self {
-        Self { http: Http::new(options.tuning.clone()), auth: Authorizer::new(options.auth.clone()) }
+    pub fn new(options: &ImageOptions, streams: Arc<Gate>) -> Self {
+        let auth = Authorizer::new(options.auth.clone());
+        Self { http: Http::new(options.tuning.clone()), auth, streams }
     }
 
     /// The digest of what a tag points at, without fetching it. `None` where the registry does not
@@ -53,12 +60,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`]; an answer to HEAD has no words.
     pub async fn head(&self, access: &Access) -> Result<Option<ImageDigest>, RegistryError> {
-        let reference = access.reference();
-        let what = format!("HEAD manifest {}", version(reference, None));
-        let path = format!("manifests/{}", version(reference, None));
-        let answer = self.request(Method::HEAD, access, &path, &accept(), &what).await?;
-        let said = answer.headers.get("docker-content-digest").and_then(|v| v.to_str().ok());
-        Ok(said.and_then(ImageDigest::parse))
+        let wanted = version(access.reference(), None);
+        let what = format!("HEAD manifest {wanted}");
+        let mut turns = Turns::new(access, Capability::Resolve, 0);
+        while let Some((_, endpoint)) = turns.next_host() {
+            let path = format!("manifests/{wanted}");
+            match self.request(Method::HEAD, access, endpoint, &path, &accept(), &what).await {
+                Ok(answer) => {
+                    let said = answer.headers.get("docker-content-digest").and_then(|v| v.to_str().ok());
+                    return Ok(said.and_then(ImageDigest::parse));
+                }
+                Err(error) => turns.failed(endpoint, error),
+            }
+        }
+        Err(turns.end(&what))
     }
 
     /// Fetches a manifest or an index: of the digest, or of the tag.
@@ -70,18 +85,38 @@ impl Registry {
         access: &Access,
         digest: Option<&ImageDigest>,
     ) -> Result<RawDocument, RegistryError> {
-        let reference = access.reference();
-        let wanted = version(reference, digest);
+        let digest = digest.or(access.reference().digest());
+        let wanted = version(access.reference(), digest);
         let what = format!("GET manifest {wanted}");
+        let capability = if digest.is_some() { Capability::Pull } else { Capability::Resolve };
+        let mut turns = Turns::new(access, capability, 0);
+        while let Some((_, endpoint)) = turns.next_host() {
+            match self.manifest_of(access, endpoint, digest, &wanted, &what).await {
+                Ok(document) => return Ok(document),
+                Err(error) => turns.failed(endpoint, error),
+            }
+        }
+        Err(turns.end(&what))
+    }
+
+    async fn manifest_of(
+        &self,
+        access: &Access,
+        endpoint: &Endpoint,
+        digest: Option<&ImageDigest>,
+        wanted: &str,
+        what: &str,
+    ) -> Result<RawDocument, RegistryError> {
         let path = format!("manifests/{wanted}");
-        let answer = self.request(Method::GET, access, &path, &accept(), &what).await?;
+        let answer = self.request(Method::GET, access, endpoint, &path, &accept(), what).await?;
         let said = answer.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let media_type = said.split(';').next().unwrap_or_default().trim().to_owned();
+        let _pass = self.streams.enter(access.reference().host()).await;
         let bytes = answer.body.all(MANIFEST_LIMIT).await?;
         let found = digest_of(&bytes);
-        if let Some(digest) = digest.or(reference.digest()).filter(|digest| **digest != found) {
+        if let Some(digest) = digest.filter(|digest| **digest != found) {
             // A body cut short by a proxy looks like this as well: worth another try.
-            let host = reference.host().to_owned();
+            let (host, what) = (endpoint.host.clone(), what.to_owned());
             tracing::warn!(%host, %digest, %found, "the manifest that came has another digest");
             let words = format!(": the manifest that came has the digest {found}");
             let status = StatusCode::BAD_GATEWAY;
@@ -94,29 +129,24 @@ impl Registry {
         &self,
         method: Method,
         access: &Access,
+        endpoint: &Endpoint,
         path: &str,
         headers: &HeaderMap,
         what: &str,
     ) -> Result<Answer, RegistryError> {
-        let reference = access.reference();
-        let host = reference.api_host();
-        let scheme = if is_loopback(host) { "http" } else { "https" };
-        let text = format!("{scheme}://{host}/v2/{}/{path}", reference.path());
-        let uri: Uri = text.parse().map_err(|_| RegistryError::Setup {
-            what: what.to_owned(),
-            problem: format!("{text} is not a URL"),
-        })?;
-        let mut headers = headers.clone();
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ecsd/", env!("CARGO_PKG_VERSION"))));
-        if let Some(header) = self.auth.known(access) {
-            headers.insert(AUTHORIZATION, header);
+        let uri = url_of(endpoint, access.reference(), path, what)?;
+        let mut all = endpoint.headers.clone();
+        all.extend(headers.clone());
+        all.insert(USER_AGENT, HeaderValue::from_static(concat!("ecsd/", env!("CARGO_PKG_VERSION"))));
+        if let Some(header) = self.auth.known(access, endpoint) {
+            all.insert(AUTHORIZATION, header);
         }
-        let mut answer = self.http.send(method.clone(), &uri, &headers, what).await?;
+        let mut answer = self.http.send(method.clone(), &uri, &all, what, &endpoint.link).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            self.auth.forget(access);
-            if let Some(header) = self.auth.answer(&self.http, access, &answer.headers).await? {
-                headers.insert(AUTHORIZATION, header);
-                answer = self.http.send(method, &uri, &headers, what).await?;
+            self.auth.forget(access, endpoint);
+            if let Some(header) = self.auth.answer(&self.http, access, endpoint, &answer.headers).await? {
+                all.insert(AUTHORIZATION, header);
+                answer = self.http.send(method, &uri, &all, what, &endpoint.link).await?;
             }
         }
         if answer.status.is_success() {
@@ -124,12 +154,12 @@ impl Registry {
         }
         let denied = answer.status == StatusCode::UNAUTHORIZED;
         if denied {
-            self.auth.forget(access);
+            self.auth.forget(access, endpoint);
         }
-        let mut error = refusal(answer, host.to_owned(), what.to_owned()).await;
+        let mut error = refusal(answer, endpoint.host.clone(), what.to_owned()).await;
         if let RegistryError::Status { words, .. } = &mut error
             && denied
-            && !self.auth.has_credentials(access)
+            && !self.auth.has_credentials(access, endpoint)
         {
             words.push_str(" (no credentials are configured for it: see ECS_ENGINE_AUTH_DATA)");
         }
@@ -137,14 +167,34 @@ impl Registry {
     }
 }
 
-/// One blob of one repository, asked for perhaps in many parts: the place that the registry
-/// redirects to is remembered, so that parts go straight there.
+/// A mirror is told whose image it is.
+fn url_of(endpoint: &Endpoint, reference: &Reference, path: &str, what: &str) -> Result<Uri, RegistryError> {
+    let Endpoint { scheme, host, path: root, own, .. } = endpoint;
+    let namespace = if *own { String::new() } else { format!("?ns={}", reference.host()) };
+    let text = format!("{scheme}://{host}{root}/{}/{path}{namespace}", reference.path());
+    let problem = || format!("{text} is not a URL");
+    text.parse().map_err(|_| RegistryError::Setup { what: what.to_owned(), problem: problem() })
+}
+
+/// One blob of one repository, asked for perhaps in many parts: the host that has it, and the place that
+/// it redirects to, are remembered, so that parts go straight there.
 #[derive(Debug)]
 pub struct BlobSource<'a> {
     registry: &'a Registry,
     access: &'a Access,
     digest: &'a ImageDigest,
-    place: Mutex<Option<Uri>>,
+    known: Mutex<Known>,
+}
+
+/// Where the blob was found.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// Which of the registry's hosts has it.
+    endpoint: usize,
+    /// Where that one redirects to.
+    place: Option<(Uri, Link)>,
+    /// What came was wrong: only the last of them, the registry itself, is still believed.
+    only_last: bool,
 }
 
 /// A body that begins at a known place of its blob.
@@ -161,7 +211,7 @@ pub struct BlobBody {
 impl<'a> BlobSource<'a> {
     /// The blob of that digest in the repository of an image.
     pub fn new(registry: &'a Registry, access: &'a Access, digest: &'a ImageDigest) -> Self {
-        Self { registry, access, digest, place: Mutex::new(None) }
+        Self { registry, access, digest, known: Mutex::default() }
     }
 
     /// The digest.
@@ -172,6 +222,25 @@ impl<'a> BlobSource<'a> {
     /// The registry's host.
     pub fn host(&self) -> &str {
         self.access.reference().host()
+    }
+
+    /// What was tried failed: the next attempt begins with another host, where there is one. `wrong` where
+    /// what came is not what it should be.
+    pub fn turn_away(&self, wrong: bool) {
+        let hosts = self.access.endpoints();
+        let mut known = self.known();
+        known.only_last |= wrong;
+        let may = |place: &usize| hosts.get(*place).is_some_and(|host| host.pull);
+        let next = match known.only_last {
+            true => (0..hosts.len()).rev().find(may),
+            false => (known.endpoint + 1..hosts.len()).chain(0..=known.endpoint).find(may),
+        };
+        known.endpoint = next.unwrap_or_default();
+        known.place = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for bytes of the blob; for all where `range` is `None`.
@@ -185,22 +254,33 @@ impl<'a> BlobSource<'a> {
             headers.extend(HeaderValue::from_str(&text).ok().map(|value| (RANGE, value)));
         }
         let what = format!("GET blob {}", self.digest);
-        let known = self.place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(place) = known {
+        let known = self.known().clone();
+        if let Some((place, link)) = &known.place {
             // A signed place expires: whatever is wrong with it, the registry gives another.
-            let answer = self.registry.http.send(Method::GET, &place, &headers, &what).await?;
+            let answer = self.registry.http.send(Method::GET, place, &headers, &what, link).await?;
             if answer.status.is_success() {
                 return self.body(answer, range.as_ref(), &what);
             }
-            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.known().place = None;
         }
         let path = format!("blobs/{}", self.digest);
-        let answer = self.registry.request(Method::GET, self.access, &path, &headers, &what).await?;
-        let own = self.access.reference().api_host().parse::<Uri>().ok();
-        if answer.uri.host() != own.as_ref().and_then(Uri::host) {
-            *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer.uri.clone());
+        let mut turns = Turns::new(self.access, Capability::Pull, known.endpoint);
+        while let Some((number, endpoint)) = turns.next_host() {
+            let asked = self.registry.request(Method::GET, self.access, endpoint, &path, &headers, &what);
+            match asked.await {
+                Ok(answer) => {
+                    let own = endpoint.host.parse::<Uri>().ok();
+                    let redirected = answer.uri.host() != own.as_ref().and_then(Uri::host);
+                    let place = redirected.then(|| (answer.uri.clone(), endpoint.link.clone()));
+                    let mut known = self.known();
+                    (known.endpoint, known.place) = (number, place);
+                    drop(known);
+                    return self.body(answer, range.as_ref(), &what);
+                }
+                Err(error) => turns.failed(endpoint, error),
+            }
         }
-        self.body(answer, range.as_ref(), &what)
+        Err(turns.end(&what))
     }
 
     fn body(

@@ -8,6 +8,7 @@ use crate::containerd::image::document::{
     Document, Manifest, chain_ids, choose, parse, parse_config, this_machine,
 };
 use crate::containerd::image::error::{PullError, chain};
+use crate::containerd::image::options::UnpackBounds;
 use crate::containerd::image::record::{self, LocalImage};
 use crate::containerd::image::reference::Reference;
 use crate::containerd::image::registry::MANIFEST_LIMIT;
@@ -59,7 +60,8 @@ pub struct Found {
 impl ImageStore {
     /// The images of `conn`'s namespace, unpacked by that snapshotter.
     pub fn new(conn: Connection, snapshotter: &str) -> Self {
-        let unpacker = Arc::new(Unpacker::new(conn.clone(), snapshotter.to_owned(), 1, Duration::MAX));
+        let (name, bounds) = (snapshotter.to_owned(), UnpackBounds::default());
+        let unpacker = Arc::new(Unpacker::new(conn.clone(), name, 1, bounds, Duration::MAX));
         Self::with_unpacker(conn, unpacker)
     }
 

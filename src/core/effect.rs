@@ -2,8 +2,8 @@
 //! class, and answers with [`crate::core::Event::Done`] under the effect's id.
 
 use crate::core::container::Operation;
-use crate::core::event::{EffectId, Outcome};
-use crate::model::{ContainerKey, ImageDigest, TaskArn, TaskId, TaskSpec, TaskStateChange};
+use crate::core::event::{EffectId, Outcome, PullFailure};
+use crate::model::{ContainerKey, ImageDigest, StopReason, TaskArn, TaskId, TaskSpec, TaskStateChange};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,6 +177,19 @@ impl Action {
             Self::Report(_) => return None,
         };
         Some(operation.timed_out(limit))
+    }
+
+    /// How it ends where its task is to stop: a look-up or a pull is given up then. `None` for all that
+    /// has to come to its own end.
+    pub fn given_up(&self) -> Option<Outcome> {
+        let reason =
+            || StopReason::new("TaskStoppedBeforePullBeginError", "Task stopped before task pull begins");
+        let failure = || PullFailure { reason: reason(), local: None };
+        match self {
+            Self::Resolve { .. } => Some(Outcome::Resolved(Err(failure()))),
+            Self::Pull { .. } => Some(Outcome::Pulled(Err(failure()))),
+            _ => None,
+        }
     }
 
     /// Which one it is.

@@ -8,15 +8,16 @@ use crate::engine::persist::Journal;
 use crate::engine::slots::{Limits, Slots};
 use crate::engine::{Input, Ports};
 use crate::model::{
-    ContainerAddress, ContainerId, ContainerKey, ContainerSpec, Keepsake, StopReason, TaskSpec,
+    ContainerAddress, ContainerId, ContainerKey, ContainerSpec, DesiredStatus, Keepsake, StopReason, TaskId,
+    TaskSpec,
 };
-use crate::ports::{CreatePlan, CreateResult, NetworkAttachment, task_directory};
+use crate::ports::{CreatePlan, CreateResult, NetworkAttachment, TasksView, task_directory};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Before the runtime is asked about a process of whose end nobody told.
 const LOST_PAUSE: Duration = Duration::from_secs(1);
@@ -29,14 +30,21 @@ pub(super) struct Executor {
     data_dir: PathBuf,
     slots: Slots,
     inbox: mpsc::Sender<Input>,
+    view: watch::Receiver<TasksView>,
     /// Containers of starts and restarts under way.
     starting: BTreeMap<EffectId, ContainerKey>,
 }
 
 impl Executor {
-    pub fn new(ports: Ports, data_dir: PathBuf, limits: Limits, inbox: mpsc::Sender<Input>) -> Self {
+    pub fn new(
+        ports: Ports,
+        data_dir: PathBuf,
+        limits: Limits,
+        inbox: mpsc::Sender<Input>,
+        view: watch::Receiver<TasksView>,
+    ) -> Self {
         let slots = Slots::new(&limits);
-        Self { ports, data_dir, slots, inbox, starting: BTreeMap::new() }
+        Self { ports, data_dir, slots, inbox, view, starting: BTreeMap::new() }
     }
 
     pub fn ports(&self) -> &Ports {
@@ -80,6 +88,7 @@ impl Executor {
         let inbox = self.inbox.clone();
         let (task, container) = subject_of(&action);
         work.times.begun(&task);
+        let stopped = action.given_up().map(|outcome| (outcome, self.view.clone()));
         let queued = Instant::now();
         tokio::spawn(async move {
             let late = action.timed_out(deadline);
@@ -91,8 +100,18 @@ impl Executor {
                 }
                 work.carry_out(action, known).await
             });
-            let outcome = match late {
-                Some(late) => tokio::time::timeout(deadline, work).await.unwrap_or(late),
+            let work = async {
+                match late {
+                    Some(late) => tokio::time::timeout(deadline, work).await.unwrap_or(late),
+                    None => work.await,
+                }
+            };
+            let outcome = match stopped {
+                // What is dropped here is a download or the wait for it: the next one goes on from there.
+                Some((given_up, view)) => tokio::select! {
+                    outcome = work => outcome,
+                    () = to_stop(view, &task) => given_up,
+                },
                 None => work.await,
             };
             crashpoint::pass(Moment::After, kind);
@@ -124,6 +143,16 @@ impl Executor {
             };
             let _ = inbox.send(input).await;
         });
+    }
+}
+
+/// Resolves once the task is to stop, or is gone.
+async fn to_stop(mut view: watch::Receiver<TasksView>, task: &TaskId) {
+    let stops =
+        |view: &TasksView| view.get(task).is_none_or(|task| task.progress.desired == DesiredStatus::Stopped);
+    if view.wait_for(stops).await.is_err() {
+        // The loop has ended: whatever is under way ends with the agent.
+        std::future::pending::<()>().await;
     }
 }
 

@@ -112,3 +112,40 @@ fn a_full_disk_is_named_and_what_was_pulled_before_still_runs() {
         runs(&host, &small).await;
     });
 }
+
+#[test]
+fn a_pull_ends_with_its_task() {
+    with_agent(|host| async move {
+        let registry = FakeRegistry::start();
+        let image = image();
+        registry.put("team/app", "1", &image);
+        registry.fault(&image.layers[1], Fault::HangAfter(1000), 1);
+        let name = format!("{}/team/app:1", registry.host());
+        let arn = host.run_task(definition(&name));
+        host.until("the layer is asked for", |_| !registry.seen(&image.layers[1]).is_empty()).await;
+        host.control.stop_task(&arn, "enough").unwrap();
+        host.until_status(&arn, "STOPPED").await;
+        // The registry would have been waited for for a minute.
+        let begun = Instant::now();
+        host.until("the connection is closed", |_| registry.hung_up() == 1).await;
+        assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+        runs(&host, &name).await;
+        host.until_nothing_is_left().await;
+    });
+}
+
+#[test]
+fn a_task_runs_on_the_native_snapshotter() {
+    on_own_network(|| async {
+        let registry = DockerRegistry::start(None);
+        registry.push("team/app", "1", &image());
+        let mut host = Host::new().await;
+        host.set("ECS_CONTAINERD_SNAPSHOTTER", "native");
+        host.start().await;
+        runs(&host, &format!("{}/team/app:1", registry.host())).await;
+        let snapshots = host.ctr(&["snapshots", "--snapshotter", "native", "ls"]);
+        assert!(snapshots.contains("Committed"), "{snapshots}");
+        assert!(!host.ctr(&["snapshots", "--snapshotter", "overlayfs", "ls"]).contains("Committed"));
+        host.until_nothing_is_left().await;
+    });
+}

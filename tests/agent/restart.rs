@@ -37,7 +37,9 @@ fn a_container_is_restarted_as_it_is_until_a_code_is_ignored() {
         let mut scripted = Scripted::start().await;
         let id = fresh_id();
         let script = counting(
-            "wget -qO- $ECS_CONTAINER_METADATA_URI_V4; echo; sleep 1.2; [ $n -lt 2 ] || exit 5; exit 3",
+            // The process may run before the agent is told that it does.
+            "until wget -qO /m $ECS_CONTAINER_METADATA_URI_V4 && grep -q StartedAt /m; do sleep 0.05; done; \
+             cat /m; echo; sleep 1.2; [ $n -lt 2 ] || exit 5; exit 3",
         );
         let mut payload = task(&id, &script);
         let policy = restarted(1, &[0, 5]);

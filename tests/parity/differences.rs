@@ -38,11 +38,6 @@ fn fits(pattern: &str, line: &str) -> bool {
     }
 }
 
-/// What a daemon passes on from whoever started it, such as a shell that ignores signals for its jobs.
-fn is_inherited(section: &str, line: &str) -> bool {
-    section == "status" && line.starts_with("SigIgn ")
-}
-
 /// Sections and lines that depend on the kind of host, not on its daemon.
 fn is_hosts(section: &str, line: &str) -> bool {
     matches!(section, "cgroup" | "system calls")
@@ -66,7 +61,7 @@ pub fn check(docker: &Recording, ecsd: &Recording) {
         for (section, change) in difference(&docker.rows[name], seen) {
             for (sign, lines) in change {
                 for line in &lines {
-                    if (other_host && is_hosts(&section, line)) || is_inherited(&section, line) {
+                    if other_host && is_hosts(&section, line) {
                         continue;
                     }
                     let found = known.iter().enumerate().find_map(|(index, known)| {

@@ -76,6 +76,11 @@ impl Recording {
     }
 }
 
+/// What a daemon passes on from whoever started it, such as a shell that ignores signals for its jobs.
+fn is_inherited(section: &str, line: &str) -> bool {
+    section == "status" && line.starts_with("SigIgn ")
+}
+
 /// By section: lines that came (`+`) and went (`-`). Where their order means something, a section is one
 /// line.
 pub type Difference = BTreeMap<String, BTreeMap<String, Vec<String>>>;
@@ -93,7 +98,8 @@ pub fn difference(was: &Seen, is: &Seen) -> Difference {
         let (old, new) = (was.0.get(section).unwrap_or(&none), is.0.get(section).unwrap_or(&none));
         let mut change = BTreeMap::new();
         for (sign, from, without) in [("+", new, old), ("-", old, new)] {
-            let lines = less(from, without);
+            let mut lines = less(from, without);
+            lines.retain(|line| !is_inherited(section, line));
             if !lines.is_empty() {
                 change.insert(sign.to_owned(), lines);
             }

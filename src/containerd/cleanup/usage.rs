@@ -11,6 +11,7 @@ use crate::containerd::image::record::{self, Origin};
 use crate::model::{ImageDigest, Wall};
 use containerd_client::services::v1::images_client::ImagesClient;
 use containerd_client::services::v1::{Image, ListImagesRequest, UpdateImageRequest};
+use containerd_client::types::Descriptor;
 use prost_types::FieldMask;
 use std::collections::HashMap;
 use tonic::Code;
@@ -72,8 +73,13 @@ pub async fn adopt(conn: &Connection, name: &str) -> Result<(), PullError> {
 }
 
 async fn set(conn: &Connection, name: &str, key: &str, value: String) -> Result<(), tonic::Status> {
-    let image =
-        Image { name: name.to_owned(), labels: HashMap::from([(key.to_owned(), value)]), ..Image::default() };
+    let image = Image {
+        name: name.to_owned(),
+        labels: HashMap::from([(key.to_owned(), value)]),
+        // Not looked at, as the mask has it; but containerd 2 dies of a request without one.
+        target: Some(Descriptor::default()),
+        ..Image::default()
+    };
     let update = UpdateImageRequest {
         image: Some(image),
         update_mask: Some(FieldMask { paths: vec![format!("labels.{key}")] }),

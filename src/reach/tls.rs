@@ -6,7 +6,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, WantsVerifier,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,19 +38,30 @@ pub fn client(trust: Trust<'_>) -> Result<ClientConfig, String> {
 /// # Errors
 /// In words: no certificate can be loaded.
 pub fn trusting(trust: Trust<'_>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(match trust {
-        Trust::Machine => builder.with_native_roots().map_err(|error| error.to_string())?,
-        Trust::Paths(file, directory) => builder.with_root_certificates(roots_at(file, directory)?),
-        Trust::Pem(text) => builder.with_root_certificates(roots(text)?),
+    match trust {
+        Trust::Machine => builder()?.with_native_roots().map_err(|error| error.to_string()),
+        Trust::Paths(file, directory) => believing(roots_at(file, directory)?),
+        Trust::Pem(text) => believing(roots(text)?),
         Trust::Anyone => {
-            let verifier = Arc::new(AnyCertificate(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier)
+            let builder = builder()?;
+            let verifier = Arc::new(AnyCertificate(builder.crypto_provider().clone()));
+            Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
         }
-    })
+    }
+}
+
+/// The same, for who believes these certificates.
+///
+/// # Errors
+/// In words: TLS can't be had as it is built in.
+pub fn believing(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+    Ok(builder()?.with_root_certificates(roots))
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    builder.map_err(|error| error.to_string())
 }
 
 fn roots(text: &[u8]) -> Result<RootCertStore, String> {
